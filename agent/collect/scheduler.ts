@@ -1,0 +1,84 @@
+import { FleetError } from '#shared/errors/fleet-error.ts';
+import type { Clock } from '#shared/model/clock.ts';
+import type { Collector, Reading } from './collector.ts';
+
+export interface ScheduleOptions {
+  readonly collector: Collector;
+  readonly clock: Clock;
+  /** 0 to 1: where in the interval this node reads, so that a fleet does not read all at one moment. */
+  readonly phase: number;
+  /** Takes each reading; the next collect waits for it. */
+  readonly onReading: (reading: Reading) => Promise<void>;
+  /** The source could not be read at all. */
+  readonly onFailure: (error: unknown) => void;
+  /** The wall clock went back by this many ms. */
+  readonly onClockStep: (stepMs: number) => Promise<void>;
+}
+
+/** A read may take this share of its interval, and at most LONGEST_READ_MS. */
+const DEADLINE_SHARE = 0.9;
+const LONGEST_READ_MS = 30_000;
+/** A read that began this close to its due time is stamped with the due time: even stamps cost fewer bytes. */
+const ON_TIME_MS = 50;
+
+/**
+ * Reads one source at its interval until the signal aborts: on a grid, so that intervals do not drift; never
+ * twice at once; a read that overruns skips ticks and does not bunch them.
+ *
+ * No timestamp is issued twice: after the wall clock stepped back the grid moves by a millisecond, so that the
+ * time that comes again gets other stamps, and the step is reported.
+ */
+export async function schedule(options: ScheduleOptions, signal: AbortSignal): Promise<void> {
+  const { collector, clock, onReading, onFailure, onClockStep } = options;
+  const { intervalMs } = collector;
+  let phaseMs = Math.floor(options.phase * intervalMs);
+  let newest = 0;
+  while (!signal.aborted) {
+    const now = clock.now();
+    if (newest - now >= intervalMs) {
+      await onClockStep(newest - now);
+      phaseMs = (phaseMs + 1) % intervalMs;
+      newest = 0;
+    }
+    // A timer may fire a millisecond early: the tick after this one is due after the last stamp, not after now.
+    const due = nextDue(Math.max(now, newest), intervalMs, phaseMs);
+    await delay(due - now, signal);
+    if (signal.aborted) return;
+    const began = clock.now();
+    const stamp = Math.abs(began - due) <= ON_TIME_MS ? due : began;
+    if (stamp <= newest) continue;
+    newest = stamp;
+    const deadline = AbortSignal.timeout(Math.min(intervalMs * DEADLINE_SHARE, LONGEST_READ_MS));
+    try {
+      const reading = await collector.collect(AbortSignal.any([signal, deadline]));
+      if (signal.aborted) return;
+      await onReading({ ...reading, timestampMs: stamp });
+    } catch (error) {
+      if (signal.aborted) return;
+      onFailure(
+        deadline.aborted
+          ? new FleetError(
+              'unavailable',
+              `Cannot read source "${collector.name}": no answer within its deadline`,
+              { cause: error },
+            )
+          : error,
+      );
+    }
+  }
+}
+
+/** The first moment of the grid after `after`. */
+function nextDue(after: number, intervalMs: number, phaseMs: number): number {
+  return (Math.floor((after - phaseMs) / intervalMs) + 1) * intervalMs + phaseMs;
+}
+
+async function delay(ms: number, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, Math.max(0, ms));
+  const stop = (): void => resolve();
+  signal.addEventListener('abort', stop, { once: true });
+  await promise;
+  clearTimeout(timer);
+  signal.removeEventListener('abort', stop);
+}

@@ -1,0 +1,189 @@
+import { readFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import * as v from 'valibot';
+import { check, configError, type Fault, readYaml } from '#shared/config/load-config.ts';
+import { address, bytes, duration, externalLabels, httpUrl, identityName } from '#shared/config/values.ts';
+import { LOG_LEVELS } from '#shared/logging/logger.ts';
+
+const path = v.pipe(v.string('must be a path'), v.minLength(1, 'must not be empty'));
+
+const dcgmExporter = v.strictObject({
+  /** Where the exporter answers. */
+  url: httpUrl,
+  /** Names and labels to write: ours, the exporter's own, or both. */
+  naming: v.optional(
+    v.picklist(['canonical', 'dcgm', 'both'], 'must be canonical, dcgm or both'),
+    'canonical',
+  ),
+  /** Instead of collection_interval. */
+  interval: v.optional(duration(100, 3_600_000)),
+  /** The scrape is given up after this; the interval where that is shorter. */
+  timeout: v.optional(duration(50, 60_000), '10s'),
+  /** A larger answer is refused. */
+  max_body_bytes: v.optional(bytes(1024, 2 ** 30), '16MiB'),
+});
+
+const fault = v.strictObject({
+  /** Seconds after the start. */
+  at: v.pipe(v.number('must be seconds'), v.minValue(0, 'must not be negative')),
+  gpu: v.pipe(v.number('must be a GPU index'), v.integer(), v.minValue(0), v.maxValue(63)),
+  kind: v.pipe(v.string('must name a fault'), v.minLength(1)),
+  duration: v.optional(duration(1, 86_400_000 * 30)),
+  code: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(1000))),
+});
+
+const simulated = v.strictObject({
+  /** Simulated nodes in this process, each an agent of its own. */
+  nodes: v.optional(
+    v.pipe(v.number('must be a number of nodes'), v.integer(), v.minValue(1), v.maxValue(1000)),
+    1,
+  ),
+  gpus: v.optional(
+    v.pipe(v.number('must be a number of GPUs'), v.integer(), v.minValue(1), v.maxValue(16)),
+    8,
+  ),
+  model: v.optional(v.picklist(['A100', 'H100', 'H200'], 'must be A100, H100 or H200'), 'H100'),
+  /** The same seed makes the same fleet. */
+  seed: v.optional(v.pipe(v.number('must be a number'), v.integer(), v.minValue(0)), 1),
+  faults: v.optional(v.pipe(v.array(fault), v.maxLength(1000)), []),
+  /** Random mild faults, each GPU and hour. */
+  fault_rate: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(100)), 0),
+});
+
+/** The agent's YAML file, documented setting by setting in README.md. */
+export const agentConfigSchema = v.strictObject({
+  /** Label `cluster` of everything that this node sends. */
+  cluster: v.optional(identityName, 'default'),
+  /** Label `node`; the host name where not set. */
+  node: v.optional(identityName),
+  /** Told apart from other machines by this; /etc/machine-id where not set. */
+  machine_id: v.optional(identityName),
+  /** Labels that every series of this node carries. */
+  external_labels: v.optional(externalLabels, {}),
+  /** The buffer lives here. */
+  data_dir: v.optional(path, '/var/lib/gpufleet-agent'),
+  /** host:port of each aggregator, tried in turn. */
+  aggregators: v.optional(
+    v.pipe(
+      v.array(address, 'must be a list of host:port'),
+      v.minLength(1, 'must name at least one'),
+      v.maxLength(100),
+    ),
+    ['127.0.0.1:7400'],
+  ),
+  /** TLS to the aggregators; cert and key make it mutual. */
+  tls: v.optional(
+    v.strictObject({
+      ca: v.optional(path),
+      cert: v.optional(path),
+      key: v.optional(path),
+      /** The name in the aggregator's certificate, where it is not the one in its address. */
+      server_name: v.optional(v.string()),
+    }),
+  ),
+  /** A file with the token for the aggregators. */
+  token_file: v.optional(path),
+  /** How often sources are read, where they do not say otherwise. */
+  collection_interval: v.optional(duration(100, 3_600_000), '10s'),
+  collectors: v.pipe(
+    v.strictObject({ dcgm_exporter: v.optional(dcgmExporter), simulated: v.optional(simulated) }),
+    v.check(
+      (collectors) => Object.values(collectors).some((one) => one !== undefined),
+      'must name at least one collector: dcgm_exporter, simulated',
+    ),
+  ),
+  /** The agent's own exporter: /metrics, /healthz, /readyz. */
+  exporter: v.optional(
+    v.strictObject({
+      /** 9400 is dcgm-exporter's port: where it is taken, 9401 is used. */
+      listen: v.optional(address, '127.0.0.1:9400'),
+      metrics_path: v.optional(
+        v.pipe(v.string(), v.regex(/^\/[\x21-\x7e]{0,200}$/, 'must begin with /')),
+        '/metrics',
+      ),
+    }),
+    {},
+  ),
+  buffer: v.optional(
+    v.strictObject({
+      /** Older records leave the ring. */
+      max_age: v.optional(duration(60_000, 86_400_000 * 30), '24h'),
+      /** The ring's size; at most 5 % of the disk where not set. */
+      max_bytes: v.optional(bytes(2 ** 20, 2 ** 40)),
+    }),
+    {},
+  ),
+  log_level: v.optional(v.picklist(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`), 'info'),
+});
+
+export type AgentConfig = Omit<v.InferOutput<typeof agentConfigSchema>, 'node' | 'machine_id'> & {
+  readonly node: string;
+  readonly machine_id: string;
+};
+
+/** What the environment may set, for those who come from other exporters. */
+export interface AgentEnvironment {
+  readonly EXPORTER_PORT?: string | undefined;
+  readonly METRICS_PATH?: string | undefined;
+  readonly COLLECTION_INTERVAL?: string | undefined;
+  readonly LOG_LEVEL?: string | undefined;
+}
+
+/** Reads the file, lays the environment over it, and reports every fault of both at once (`invalid_config`). */
+export async function loadAgentConfig(
+  file: string | undefined,
+  environment: AgentEnvironment,
+): Promise<AgentConfig> {
+  const raw = file === undefined ? {} : await readYaml(file);
+  const source = file ?? 'the configuration';
+  const { value, faults } = withEnvironment(raw, environment);
+  const result = check(agentConfigSchema, value);
+  const all = [...faults, ...(result.faults ?? [])];
+  if (!result.output || all.length > 0) throw configError(source, all);
+  return {
+    ...result.output,
+    node: result.output.node ?? hostname(),
+    machine_id: result.output.machine_id ?? (await machineId()),
+  };
+}
+
+function withEnvironment(raw: unknown, environment: AgentEnvironment): { value: unknown; faults: Fault[] } {
+  if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) return { value: raw, faults: [] };
+  const value = { ...raw } as Record<string, unknown>;
+  const faults: Fault[] = [];
+  const exporter = { ...(value.exporter as Record<string, unknown> | undefined) };
+  const { EXPORTER_PORT, METRICS_PATH, COLLECTION_INTERVAL, LOG_LEVEL } = environment;
+  if (EXPORTER_PORT !== undefined) {
+    const port = Number(EXPORTER_PORT);
+    if (!/^\d+$/.test(EXPORTER_PORT) || port > 65_535) {
+      faults.push({
+        path: 'environment EXPORTER_PORT',
+        message: `must be a port, and is ${JSON.stringify(EXPORTER_PORT)}`,
+      });
+    } else {
+      const listen = typeof exporter.listen === 'string' ? exporter.listen : '127.0.0.1:9400';
+      exporter.listen = `${listen.slice(0, listen.lastIndexOf(':'))}:${port}`;
+    }
+  }
+  if (METRICS_PATH !== undefined) exporter.metrics_path = METRICS_PATH;
+  if (Object.keys(exporter).length > 0) value.exporter = exporter;
+  // dcgm-exporter takes milliseconds here: a bare number means the same.
+  if (COLLECTION_INTERVAL !== undefined) {
+    value.collection_interval = /^\d+$/.test(COLLECTION_INTERVAL)
+      ? `${COLLECTION_INTERVAL}ms`
+      : COLLECTION_INTERVAL;
+  }
+  if (LOG_LEVEL !== undefined) value.log_level = LOG_LEVEL.toLowerCase();
+  return { value, faults };
+}
+
+async function machineId(): Promise<string> {
+  for (const file of ['/etc/machine-id', '/var/lib/dbus/machine-id']) {
+    const id = await readFile(file, 'utf8').then(
+      (text) => text.trim(),
+      () => '',
+    );
+    if (id) return id;
+  }
+  return hostname();
+}

@@ -1,0 +1,119 @@
+import { describeError } from '#shared/errors/fleet-error.ts';
+import { counter, type Registry } from '#shared/instruments/registry.ts';
+import type { Logger } from '#shared/logging/logger.ts';
+import type { Tick } from '#shared/model/block.ts';
+import type { Dictionary } from '#shared/model/dictionary.ts';
+import type { FleetEvent } from '#shared/model/event.ts';
+import { SlotState } from '#shared/model/slot-state.ts';
+import type { Appended, RecordBuffer } from './buffer/record-buffer.ts';
+import type { Reading } from './collect/collector.ts';
+import type { Uplink } from './uplink/uplink.ts';
+
+/**
+ * From a reading to records: on disk first, then on their way. Keeps the newest tick of each group for the
+ * exporter, and turns series that vanished into stale markers.
+ */
+export class Recorder {
+  readonly #buffer: RecordBuffer;
+  readonly #uplink: Uplink;
+  readonly #logger: Logger;
+  readonly #latest = new Map<string, Tick>();
+  readonly #samples;
+  readonly #rejected;
+  readonly #warned = new Set<string>();
+
+  constructor(buffer: RecordBuffer, uplink: Uplink, logger: Logger, registry: Registry) {
+    this.#buffer = buffer;
+    this.#uplink = uplink;
+    this.#logger = logger;
+    this.#samples = counter(registry, {
+      name: 'gpufleet_agent_recorded_samples_total',
+      help: 'Samples recorded, by source.',
+      labelNames: ['source'],
+    });
+    this.#rejected = counter(registry, {
+      name: 'gpufleet_agent_rejected_samples_total',
+      help: 'What a source said and could not be used, by source and reason.',
+      labelNames: ['source', 'reason'],
+    });
+  }
+
+  /** The newest tick of each group. */
+  get latest(): Iterable<Tick> {
+    return this.#latest.values();
+  }
+
+  get hasRead(): boolean {
+    return this.#latest.size > 0;
+  }
+
+  /** Resolves when everything is on disk and offered to the uplink. */
+  async record(reading: Reading): Promise<void> {
+    const { group } = reading.dictionary;
+    this.#countRejected(group, reading);
+    for (const event of reading.events) await this.event(event);
+    const previous = this.#latest.get(group);
+    this.#latest.set(group, reading);
+    if (previous && previous.dictionary !== reading.dictionary) {
+      const marker = staleMarker(previous.dictionary, reading.dictionary, reading.timestampMs);
+      if (marker) await this.#tick(marker);
+    }
+    await this.#tick(reading);
+  }
+
+  async event(event: FleetEvent): Promise<void> {
+    this.#logger.warn({ type: event.type, gpu: event.gpu, ...event.attributes }, event.text);
+    const appended = this.#buffer.appendEvent(event);
+    await this.#settle(appended);
+    this.#uplink.offer({ ...appended, event });
+  }
+
+  async #tick(tick: Tick): Promise<void> {
+    const appended = this.#buffer.appendTick(tick);
+    await this.#settle(appended);
+    let present = 0;
+    for (const state of tick.states) if (state === SlotState.Present) present++;
+    this.#samples.inc({ source: tick.dictionary.group }, present);
+    this.#uplink.offer({ ...appended, tick });
+  }
+
+  /** A disk that cannot be written does not stop the live lane; the buffer has said and counted it. */
+  async #settle(appended: Appended): Promise<void> {
+    try {
+      await appended.stored;
+    } catch (error) {
+      this.#logger.debug({ cause: describeError(error) }, 'a record is not on disk');
+    }
+  }
+
+  #countRejected(source: string, reading: Reading): void {
+    for (const [reason, count] of reading.rejected) {
+      this.#rejected.inc({ source, reason }, count);
+      const key = `${source} ${reason}`;
+      if (this.#warned.has(key)) continue;
+      this.#warned.add(key);
+      this.#logger.warn(
+        { source, reason, count },
+        'a source gives samples that cannot be used; further ones are only counted',
+      );
+    }
+  }
+}
+
+/** A tick of the old dictionary that ends the series which the new one no longer has; undefined when none went. */
+function staleMarker(before: Dictionary, after: Dictionary, timestampMs: number): Tick | undefined {
+  const kept = new Set(after.series.map(seriesKey));
+  const states = new Uint8Array(before.series.length).fill(SlotState.Absent);
+  let gone = 0;
+  before.series.forEach((series, slot) => {
+    if (kept.has(seriesKey(series))) return;
+    states[slot] = SlotState.Stale;
+    gone++;
+  });
+  if (gone === 0) return undefined;
+  return { dictionary: before, timestampMs, values: new Float64Array(before.series.length), states };
+}
+
+function seriesKey({ name, labels }: Dictionary['series'][number]): string {
+  return JSON.stringify([name, labels]);
+}

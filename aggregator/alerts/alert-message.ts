@@ -1,0 +1,71 @@
+import { fromJsonString, toJsonString } from '@bufbuild/protobuf';
+import { type Timestamp, timestampMs } from '@bufbuild/protobuf/wkt';
+import { type Alert, AlertSchema, AlertState } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { toSubject } from './subject.ts';
+
+export const ALERT_SUBJECTS = 'gpufleet.alerts.>';
+
+/**
+ * `gpufleet.alerts.<cluster>.<node>.<gpu>.<rule>.<key>`, one for each alert. The GPU is its UUID, or its index where
+ * there is none, as in the alert's id: after a swap the new GPU must not write over the old one's last state.
+ */
+export function alertSubject(alert: Alert): string {
+  return toSubject(
+    'gpufleet.alerts',
+    alert.cluster,
+    alert.node,
+    alert.gpuUuid || alert.gpu,
+    alert.rule,
+    alert.key,
+  );
+}
+
+/** The alert as protobuf JSON with the names of the .proto file. */
+export function encodeAlert(alert: Alert): string {
+  return toJsonString(AlertSchema, alert, { useProtoFieldName: true });
+}
+
+/** Undefined where the text is no alert: someone else wrote to the subject. Fields of newer versions are ignored. */
+export function decodeAlert(text: string): Alert | undefined {
+  try {
+    return fromJsonString(AlertSchema, text, { ignoreUnknownFields: true });
+  } catch {
+    return undefined;
+  }
+}
+
+export function messageId(alert: Alert): string {
+  return `${alert.id}:${alert.transition}`;
+}
+
+export function stateName(alert: Alert): string {
+  return alert.state === AlertState.FIRING ? 'firing' : 'resolved';
+}
+
+export type Verdict =
+  /** Ours follows theirs: publish it. */
+  | 'publish'
+  /** It is there already. */
+  | 'stored'
+  /** Another owner has said the same: nothing new. */
+  | 'repeat'
+  /** Another owner knows better. */
+  | 'superseded';
+
+/**
+ * What to do with a transition of ours, given the last message of its subject. A transition that counts on from
+ * theirs follows it. Otherwise two owners have written, and the newer sample decides: it is published with the next
+ * number if it says anything new, and refused if theirs is as new.
+ */
+export function judge(ours: Alert, theirs: Alert): Verdict {
+  const sameCondition =
+    ours.state === theirs.state && ours.severity === theirs.severity && ours.suppressed === theirs.suppressed;
+  if (sameCondition && msOf(ours.updatedAt) === msOf(theirs.updatedAt)) return 'stored';
+  if (ours.transition > theirs.transition) return 'publish';
+  if (sameCondition) return 'repeat';
+  return msOf(ours.updatedAt) > msOf(theirs.updatedAt) ? 'publish' : 'superseded';
+}
+
+function msOf(time: Timestamp | undefined): number {
+  return time === undefined ? 0 : timestampMs(time);
+}

@@ -1,0 +1,59 @@
+import { counter, gauge, type Registry } from '#shared/instruments/registry.ts';
+
+export type IngestMetrics = ReturnType<typeof ingestMetrics>;
+
+/** Ingest's counters, with labels resolved once: the hot path increments numbers. */
+export function ingestMetrics(registry: Registry, streams: () => number) {
+  gauge(registry, {
+    name: 'gpufleet_ingest_streams',
+    help: 'Agents connected.',
+    collect() {
+      this.set(streams());
+    },
+  });
+  const records = counter(registry, {
+    name: 'gpufleet_ingest_records_total',
+    help: 'Records received, repeats included, by kind and lane.',
+    labelNames: ['kind', 'lane'],
+  });
+  const samples = counter(registry, {
+    name: 'gpufleet_ingest_samples_total',
+    help: 'Slots of the ticks admitted, repeats included.',
+  });
+  const refused = counter(registry, {
+    name: 'gpufleet_ingest_refused_records_total',
+    help: 'Records refused for good, by reason; each is in the ledger of its agent.',
+    labelNames: ['reason'],
+  });
+  const failures = counter(registry, {
+    name: 'gpufleet_ingest_stream_failures_total',
+    help: 'Streams ended by a fault of the agent, by code.',
+    labelNames: ['code'],
+  });
+  const largest = gauge(registry, {
+    name: 'gpufleet_ingest_node_series_max',
+    help: 'Most series that one node has brought since the start.',
+  });
+  let most = 0;
+  const children = new Map<string, { inc(): void }>();
+  return {
+    records(kind: string, live: boolean): void {
+      const key = live ? `${kind}/live` : `${kind}/backfill`;
+      let child = children.get(key);
+      if (!child) {
+        const labels = { kind, lane: live ? 'live' : 'backfill' };
+        child = { inc: () => records.inc(labels) };
+        children.set(key, child);
+      }
+      child.inc();
+    },
+    samples: (count: number): void => samples.inc(count),
+    refused: (reason: string): void => refused.inc({ reason }),
+    failed: (code: string): void => failures.inc({ code }),
+    series(count: number): void {
+      if (count <= most) return;
+      most = count;
+      largest.set(count);
+    },
+  };
+}

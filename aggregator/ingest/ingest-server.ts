@@ -1,0 +1,280 @@
+import { fromBinary, toBinary } from '@bufbuild/protobuf';
+import {
+  Server,
+  type ServerCredentials,
+  type ServerDuplexStream,
+  type ServiceDefinition,
+  type StatusObject,
+  status,
+} from '@grpc/grpc-js';
+import {
+  IngestService,
+  type StreamRequest,
+  StreamRequestSchema,
+  type StreamResponse,
+  StreamResponseSchema,
+} from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
+import { type Address, showAddress } from '#shared/config/values.ts';
+import { describeError, type ErrorCode, FleetError } from '#shared/errors/fleet-error.ts';
+import type { Registry } from '#shared/instruments/registry.ts';
+import type { Logger } from '#shared/logging/logger.ts';
+import type { Clock } from '#shared/model/clock.ts';
+import { type AdmissionLimits, DEFAULT_LIMITS } from './admission.ts';
+import { AgentStream, type TimeBounds } from './agent-stream.ts';
+import { type IngestMetrics, ingestMetrics } from './ingest-metrics.ts';
+import type { IngestSink, Peer } from './ingest-sink.ts';
+
+/** What a stream's credential proves. */
+export interface Credential {
+  /** The one node that it may speak for; any where undefined. */
+  readonly node: string | undefined;
+}
+
+export interface IngestServerOptions {
+  readonly listen: Address;
+  readonly credentials: ServerCredentials;
+  /** The credential of a call from its bearer token and client certificate; undefined: refused. */
+  readonly authenticate: (bearer: string | undefined, peerCertificate: unknown) => Credential | undefined;
+  readonly sink: IngestSink;
+  readonly shard: string;
+  readonly limits?: AdmissionLimits;
+  readonly timeBounds: () => TimeBounds;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly registry: Registry;
+}
+
+/** Unaccepted bytes that an agent may have under way in each lane. */
+const WINDOW_BYTES = 256 * 1024;
+/** A tick of 100,000 raw values is 800 KB. */
+const MAX_MESSAGE_BYTES = 4 * 2 ** 20;
+const MAX_STREAMS = 20_000;
+/** A stream that has not said Hello by then is closed. */
+const HELLO_DEADLINE_MS = 10_000;
+/** Also without records an agent hears how the store is: durable marks move by it. */
+const STATUS_EVERY_MS = 5_000;
+/** A second machine under a node's name is refused until the first has been silent for this long. */
+const TAKEOVER_AFTER_MS = 15_000;
+const DRAIN_MS = 2_000;
+
+const GRPC_STATUS: Partial<Record<ErrorCode, status>> = {
+  invalid_input: status.INVALID_ARGUMENT,
+  resource_exhausted: status.RESOURCE_EXHAUSTED,
+  unauthenticated: status.UNAUTHENTICATED,
+  permission_denied: status.PERMISSION_DENIED,
+  unavailable: status.UNAVAILABLE,
+};
+
+const DEFINITION = {
+  stream: {
+    path: `/${IngestService.typeName}/Stream`,
+    requestStream: true,
+    responseStream: true,
+    requestSerialize: (message: StreamRequest) => Buffer.from(toBinary(StreamRequestSchema, message)),
+    requestDeserialize: (bytes: Buffer) => fromBinary(StreamRequestSchema, bytes),
+    responseSerialize: (message: StreamResponse) => Buffer.from(toBinary(StreamResponseSchema, message)),
+    responseDeserialize: (bytes: Buffer) => fromBinary(StreamResponseSchema, bytes),
+  },
+} satisfies ServiceDefinition;
+
+type Call = ServerDuplexStream<StreamRequest, StreamResponse>;
+
+/** Takes the fleet's streams: the one place of the aggregator that knows grpc-js. */
+export class IngestServer implements AsyncDisposable {
+  readonly #options: IngestServerOptions;
+  readonly #server: Server;
+  readonly #streams = new Set<AgentStream>();
+  /** The live stream of each node. */
+  readonly #nodes = new Map<
+    string,
+    { readonly stream: AgentStream; readonly machineId: string; end(): void }
+  >();
+  readonly #metrics: IngestMetrics;
+  readonly #status: NodeJS.Timeout;
+  #address: Address;
+
+  private constructor(options: IngestServerOptions) {
+    this.#options = options;
+    this.#address = options.listen;
+    this.#metrics = ingestMetrics(options.registry, () => this.#streams.size);
+    this.#server = new Server({
+      'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
+      'grpc.max_concurrent_streams': 16,
+      'grpc.keepalive_time_ms': 30_000,
+      'grpc.keepalive_timeout_ms': 10_000,
+      'grpc-node.flow_control_window': 2 ** 20,
+    });
+    this.#server.addService(DEFINITION, { stream: (call: Call) => this.#accept(call) });
+    this.#status = setInterval(() => this.announce(), STATUS_EVERY_MS);
+  }
+
+  /** Throws `unavailable` where the port is taken. */
+  static async listen(options: IngestServerOptions): Promise<IngestServer> {
+    const server = new IngestServer(options);
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    server.#server.bindAsync(showAddress(options.listen), options.credentials, (error, port) =>
+      error ? reject(error) : resolve(port),
+    );
+    try {
+      server.#address = { ...options.listen, port: await promise };
+    } catch (error) {
+      clearInterval(server.#status);
+      server.#server.forceShutdown();
+      throw new FleetError(
+        'unavailable',
+        `Cannot listen for agents on ${showAddress(options.listen)}: is the port taken? Choose another with ingest.listen`,
+        { cause: error },
+      );
+    }
+    options.logger.info({ address: showAddress(server.#address) }, 'listening for agents');
+    return server;
+  }
+
+  get address(): Address {
+    return this.#address;
+  }
+
+  /** Tells every agent how the store is now. */
+  announce(): void {
+    for (const stream of this.#streams) stream.acknowledge();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#status);
+    this.announce();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#server.tryShutdown(() => resolve());
+    for (const { end } of this.#nodes.values()) end();
+    const timer = setTimeout(() => {
+      this.#server.forceShutdown();
+      resolve();
+    }, DRAIN_MS);
+    await promise;
+    clearTimeout(timer);
+  }
+
+  #accept(call: Call): void {
+    const end = (error: unknown): void => {
+      const fault = statusOf(error);
+      this.#metrics.failed(status[fault.code] ?? String(fault.code));
+      this.#options.logger.warn({ address: call.getPeer(), cause: fault.details }, 'a stream was ended');
+      call.emit('error', fault);
+    };
+    if (this.#streams.size >= MAX_STREAMS) {
+      end(new FleetError('resource_exhausted', `Cannot take another stream: ${MAX_STREAMS} are open`));
+      return;
+    }
+    const credential = this.#authenticate(call);
+    if (!credential) {
+      end(new FleetError('unauthenticated', 'Cannot admit stream: its token is missing or wrong'));
+      return;
+    }
+    const stream = this.#open(call, credential, end);
+    this.#streams.add(stream);
+    const helloDeadline = setTimeout(() => {
+      if (!stream.peer)
+        end(
+          new FleetError(
+            'invalid_input',
+            `Cannot wait longer: no Hello within ${HELLO_DEADLINE_MS / 1000} s`,
+          ),
+        );
+    }, HELLO_DEADLINE_MS);
+    const close = (): void => {
+      clearTimeout(helloDeadline);
+      if (!this.#streams.delete(stream)) return;
+      const key = stream.peer && nodeKey(stream.peer);
+      if (key !== undefined && this.#nodes.get(key)?.stream === stream) this.#nodes.delete(key);
+      stream.close();
+    };
+    call.on('data', (request: StreamRequest) => {
+      try {
+        stream.receive(request);
+      } catch (error) {
+        close();
+        end(error);
+      }
+    });
+    call.on('end', () => {
+      // The agent drains: it has everything that can be said now.
+      stream.acknowledge();
+      close();
+      call.end();
+    });
+    call.on('error', close);
+    call.on('close', close);
+    call.on('cancelled', close);
+  }
+
+  #open(call: Call, credential: Credential, end: (error: unknown) => void): AgentStream {
+    const { sink, shard, limits = DEFAULT_LIMITS, clock, timeBounds } = this.#options;
+    return new AgentStream({
+      sink,
+      shard,
+      limits,
+      clock,
+      timeBounds,
+      windowBytes: WINDOW_BYTES,
+      boundNode: credential.node,
+      address: call.getPeer(),
+      metrics: this.#metrics,
+      send: (response) => void call.write(response),
+      onHello: (stream, peer) => this.#claim(stream, peer, end),
+    });
+  }
+
+  #authenticate(call: Call): Credential | undefined {
+    const header = call.metadata.get('authorization')[0];
+    const bearer = typeof header === 'string' && header.startsWith('Bearer ') ? header.slice(7) : undefined;
+    return this.#options.authenticate(bearer, call.getAuthContext().sslPeerCertificate);
+  }
+
+  /** One live run for each node: the same machine takes over at once, another one only from a silent one. */
+  #claim(stream: AgentStream, peer: Peer, end: (error: unknown) => void): void {
+    const key = nodeKey(peer);
+    const held = this.#nodes.get(key);
+    if (held) {
+      const silentMs = this.#options.clock.monotonic() - held.stream.lastRecordAt;
+      if (held.machineId !== peer.machineId && silentMs < TAKEOVER_AFTER_MS) {
+        this.#conflict(held.stream.peer, peer);
+        throw new FleetError(
+          'permission_denied',
+          `Cannot admit node "${peer.source.node}": another machine (${held.stream.peer?.address}) streams under this name`,
+        );
+      }
+      held.end();
+    }
+    this.#nodes.set(key, {
+      stream,
+      machineId: peer.machineId,
+      end: () =>
+        end(
+          new FleetError(
+            'unavailable',
+            'The stream was replaced or the aggregator is stopping: connect again',
+          ),
+        ),
+    });
+  }
+
+  #conflict(holder: Peer | undefined, claimant: Peer): void {
+    const event = {
+      type: 'identity_conflict',
+      timestampMs: this.#options.clock.now(),
+      gpu: '',
+      gpuUuid: '',
+      text: `Two machines use the node name "${claimant.source.node}": ${holder?.address} and ${claimant.address}`,
+      attributes: { holder: holder?.address ?? '', claimant: claimant.address },
+    };
+    void this.#options.sink.event(claimant.source, event, false);
+  }
+}
+
+function nodeKey({ source }: Peer): string {
+  return `${source.cluster}\n${source.node}`;
+}
+
+function statusOf(error: unknown): Partial<StatusObject> & { code: status; details: string } {
+  const code = error instanceof FleetError ? (GRPC_STATUS[error.code] ?? status.INTERNAL) : status.INTERNAL;
+  return { code, details: describeError(error) };
+}

@@ -1,0 +1,71 @@
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { describeError } from '#shared/errors/fleet-error.ts';
+import { cachedBinary, fetchDebianPackages } from './debian-packages.ts';
+
+/** A server program: where it is, or why it is not to be had. */
+export type FoundServer =
+  | { readonly binary: string }
+  | { readonly binary: undefined; readonly reason: string };
+
+interface ServerProgram {
+  /** Names on PATH, the Debian one first: upstream's own archives call it victoria-metrics-prod. */
+  readonly names: readonly string[];
+  readonly debianPackage: string;
+  readonly pathInPackage: string;
+}
+
+export const VICTORIA_METRICS: ServerProgram = {
+  names: ['victoria-metrics', 'victoria-metrics-prod'],
+  debianPackage: 'victoria-metrics',
+  pathInPackage: 'usr/bin/victoria-metrics',
+};
+
+export const NATS_SERVER: ServerProgram = {
+  names: ['nats-server'],
+  debianPackage: 'nats-server',
+  pathInPackage: 'usr/sbin/nats-server',
+};
+
+/** The binary on PATH, else the cached one, else downloaded (`download: false`: not even tried). */
+export async function findServer(
+  program: ServerProgram,
+  options: { log: (line: string) => void; download?: boolean },
+): Promise<FoundServer> {
+  const there = onPath(program.names) ?? cachedBinary(program.debianPackage, program.pathInPackage);
+  if (there !== undefined) return { binary: there };
+  const name = program.debianPackage;
+  if (options.download === false) return { binary: undefined, reason: `${name} is not on PATH` };
+  try {
+    await fetchDebianPackages([name], options.log);
+  } catch (error) {
+    return { binary: undefined, reason: describeError(error) };
+  }
+  const fetched = cachedBinary(name, program.pathInPackage);
+  if (fetched !== undefined) return { binary: fetched };
+  return { binary: undefined, reason: `the package ${name} has no ${program.pathInPackage}` };
+}
+
+export function findVictoriaMetrics(log: (line: string) => void): Promise<FoundServer> {
+  return findServer(VICTORIA_METRICS, { log });
+}
+
+export function findNatsServer(log: (line: string) => void): Promise<FoundServer> {
+  return findServer(NATS_SERVER, { log });
+}
+
+function onPath(names: readonly string[]): string | undefined {
+  // Debian puts servers into sbin, which is not on the PATH of a plain user.
+  const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/local/sbin', '/usr/sbin'];
+  for (const folder of folders) {
+    for (const name of names) {
+      const file = join(folder, name);
+      try {
+        if (folder === '') continue;
+        accessSync(file, constants.X_OK);
+        return file;
+      } catch {}
+    }
+  }
+  return undefined;
+}

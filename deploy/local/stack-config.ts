@@ -1,0 +1,98 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import type { LogLevel } from '#shared/logging/logger.ts';
+import type { Ports } from './options.ts';
+
+/** What the agent watches: simulated nodes, or a dcgm-exporter. */
+export type Source = { readonly nodes: number } | { readonly url: string };
+
+export interface StackSettings {
+  /** Absolute. */
+  readonly data: string;
+  readonly source: Source;
+  readonly interval: string;
+  readonly logLevel: LogLevel;
+  readonly ports: Ports;
+  /** Absent: no history. */
+  readonly victoriaMetrics: string | undefined;
+  /** nats://host:port; absent: no subscribers. */
+  readonly nats: string | undefined;
+}
+
+export interface StackFiles {
+  readonly agent: string;
+  readonly aggregator: string;
+  readonly tokens: string;
+}
+
+/** Writes the configuration of agent and aggregator below `<data>/config`, and the token file once. */
+export function writeStackConfig(settings: StackSettings): StackFiles {
+  const folder = join(settings.data, 'config');
+  mkdirSync(folder, { recursive: true });
+  const files: StackFiles = {
+    agent: join(folder, 'agent.yaml'),
+    aggregator: join(folder, 'aggregator.yaml'),
+    tokens: join(settings.data, 'tokens'),
+  };
+  if (!existsSync(files.tokens)) writeFileSync(files.tokens, newTokens(), { mode: 0o600 });
+  writeYaml(files.agent, agentConfig(settings));
+  writeYaml(files.aggregator, aggregatorConfig(settings, files.tokens));
+  return files;
+}
+
+export function agentConfig({ data, source, interval, logLevel, ports }: StackSettings): object {
+  const simulated = 'nodes' in source;
+  return {
+    cluster: 'local',
+    ...(simulated && source.nodes === 1 ? { node: 'sim-000' } : {}),
+    data_dir: join(data, 'agent'),
+    aggregators: [`127.0.0.1:${ports.ingest}`],
+    collectors: simulated
+      ? { simulated: { nodes: source.nodes, gpus: 8, model: 'H100', seed: 1 } }
+      : { dcgm_exporter: { url: source.url } },
+    collection_interval: interval,
+    exporter: { listen: `127.0.0.1:${ports.agent}` },
+    log_level: logLevel,
+  };
+}
+
+export function aggregatorConfig(settings: StackSettings, tokens: string): object {
+  const { data, ports, victoriaMetrics, nats, logLevel } = settings;
+  return {
+    cluster: 'local',
+    data_dir: join(data, 'aggregator'),
+    ingest: { listen: `127.0.0.1:${ports.ingest}` },
+    api: { listen: `127.0.0.1:${ports.api}`, tokens },
+    ...(victoriaMetrics === undefined ? {} : { store: { url: victoriaMetrics } }),
+    ...(nats === undefined ? {} : { nats: { servers: [new URL(nats).host] } }),
+    log_level: logLevel,
+  };
+}
+
+/** Flags of our own VictoriaMetrics. A year is kept; deduplication makes a sample that was sent twice count once. */
+export function victoriaMetricsFlags(data: string, port: number): string[] {
+  return [
+    `-httpListenAddr=127.0.0.1:${port}`,
+    `-storageDataPath=${join(data, 'victoria-metrics')}`,
+    '-retentionPeriod=12',
+    '-dedup.minScrapeInterval=1ms',
+    '-http.maxGracefulShutdownDuration=1s',
+  ];
+}
+
+/** Flags of our own nats-server, JetStream on. */
+export function natsFlags(data: string, port: number): string[] {
+  return ['-js', '-a', '127.0.0.1', '-p', String(port), '-sd', join(data, 'nats')];
+}
+
+function writeYaml(file: string, value: object): void {
+  writeFileSync(file, `# Written by npm start at every start: changes here are lost.\n${stringify(value)}`);
+}
+
+/** Lines of `<role> <token> [name]`. */
+function newTokens(): string {
+  const token = (): string => randomBytes(24).toString('base64url');
+  return `# role token name\nviewer ${token()} local-viewer\noperator ${token()} local-operator\nagent ${token()} local-agent\n`;
+}

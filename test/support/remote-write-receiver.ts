@@ -1,0 +1,130 @@
+import { createServer, type IncomingHttpHeaders } from 'node:http';
+import { uncompress } from 'snappy';
+
+export interface ReceivedSample {
+  readonly labels: Record<string, string>;
+  /** The value's eight bytes as hex, most significant first: bit-exact, NaN payloads too. */
+  readonly bits: string;
+  readonly value: number;
+  readonly timestampMs: number;
+}
+
+export interface ReceivedRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: IncomingHttpHeaders;
+  readonly samples: readonly ReceivedSample[];
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly body?: string;
+  readonly headers?: Record<string, string>;
+}
+
+/** A remote write 1.0 receiver that keeps everything, bit for bit, and answers as it is told. */
+export interface RemoteWriteReceiver extends AsyncDisposable {
+  readonly url: string;
+  readonly requests: readonly ReceivedRequest[];
+  /** Decides the answer to a write; 204 by default. A request that was not answered 2xx is not in `stored`. */
+  answer: (request: ReceivedRequest) => Answer;
+  readonly stored: readonly ReceivedSample[];
+  /** What /metrics says; 404 where undefined. */
+  metrics: string | undefined;
+}
+
+export async function startReceiver(): Promise<RemoteWriteReceiver> {
+  const requests: ReceivedRequest[] = [];
+  const stored: ReceivedSample[] = [];
+  const server = createServer(async (request, response) => {
+    const parts: Buffer[] = [];
+    for await (const part of request) parts.push(part as Buffer);
+    if (request.url === '/metrics') {
+      response.writeHead(receiver.metrics === undefined ? 404 : 200).end(receiver.metrics ?? '');
+      return;
+    }
+    const raw = (await uncompress(Buffer.concat(parts))) as Buffer;
+    const received = {
+      method: request.method ?? '',
+      path: request.url ?? '',
+      headers: request.headers,
+      samples: decodeWriteRequest(raw),
+    };
+    requests.push(received);
+    const { status, body = '', headers = {} } = receiver.answer(received);
+    if (status >= 200 && status < 300) stored.push(...received.samples);
+    response.writeHead(status, headers).end(body);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const receiver: RemoteWriteReceiver = {
+    url: `http://127.0.0.1:${port}`,
+    requests,
+    stored,
+    answer: () => ({ status: 204 }),
+    metrics: undefined,
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+  return receiver;
+}
+
+/** Reads a prometheus.WriteRequest by the field numbers of the specification. */
+export function decodeWriteRequest(bytes: Buffer): ReceivedSample[] {
+  const samples: ReceivedSample[] = [];
+  for (const series of fields(bytes).filter(({ number }) => number === 1)) {
+    const labels: Record<string, string> = {};
+    const parts = fields(series.bytes!);
+    for (const label of parts.filter(({ number }) => number === 1)) {
+      const [name, value] = fields(label.bytes!);
+      labels[name!.bytes!.toString()] = value?.bytes?.toString() ?? '';
+    }
+    for (const sample of parts.filter(({ number }) => number === 2)) {
+      const [value, timestamp] = fields(sample.bytes!);
+      samples.push({
+        labels,
+        bits: Buffer.from(value!.bytes!).reverse().toString('hex'),
+        value: value!.bytes!.readDoubleLE(0),
+        timestampMs: timestamp!.varint!,
+      });
+    }
+  }
+  return samples;
+}
+
+interface Field {
+  readonly number: number;
+  readonly bytes?: Buffer;
+  readonly varint?: number;
+}
+
+function fields(bytes: Buffer): Field[] {
+  const found: Field[] = [];
+  let at = 0;
+  const varint = (): number => {
+    let value = 0;
+    for (let scale = 1; ; scale *= 128) {
+      const byte = bytes[at++]!;
+      value += (byte & 0x7f) * scale;
+      if (byte < 0x80) return value;
+    }
+  };
+  while (at < bytes.length) {
+    const tag = varint();
+    const number = Math.floor(tag / 8);
+    const wire = tag % 8;
+    if (wire === 0) found.push({ number, varint: varint() });
+    else if (wire === 1) {
+      found.push({ number, bytes: bytes.subarray(at, at + 8) });
+      at += 8;
+    } else if (wire === 2) {
+      const length = varint();
+      found.push({ number, bytes: bytes.subarray(at, at + length) });
+      at += length;
+    } else throw new Error(`wire type ${wire} at byte ${at}`);
+  }
+  return found;
+}

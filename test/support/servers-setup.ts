@@ -1,0 +1,18 @@
+import type { TestProject } from 'vitest/node';
+import { type FoundServer, findNatsServer, findVictoriaMetrics } from '../../deploy/local/servers.ts';
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** Path of the binary; undefined and a reason where it is not to be had. */
+    victoriaMetrics: FoundServer;
+    natsServer: FoundServer;
+  }
+}
+
+/** Once per run, before any worker: parallel tests find the binaries instead of fetching them side by side. */
+export default async function setup(project: TestProject): Promise<void> {
+  const log = (line: string): void => void process.stderr.write(`gpufleet: ${line}\n`);
+  // One after the other: both download steps take the same lock.
+  project.provide('victoriaMetrics', await findVictoriaMetrics(log));
+  project.provide('natsServer', await findNatsServer(log));
+}

@@ -1,0 +1,36 @@
+import { inject } from 'vitest';
+import type { FoundServer } from '../../deploy/local/servers.ts';
+import { skipLoudly } from './data.ts';
+
+/**
+ * Whether VictoriaMetrics can be started here, for `describe.skipIf(!hasVictoriaMetrics())`. Under CI it answers
+ * yes, so that a missing server fails the tests instead of skipping them.
+ */
+export function hasVictoriaMetrics(): boolean {
+  return isThere('victoria-metrics', inject('victoriaMetrics'));
+}
+
+/** As hasVictoriaMetrics, for nats-server. */
+export function hasNatsServer(): boolean {
+  return isThere('nats-server', inject('natsServer'));
+}
+
+export function victoriaMetricsBinary(): string {
+  return required('victoria-metrics', inject('victoriaMetrics'));
+}
+
+export function natsServerBinary(): string {
+  return required('nats-server', inject('natsServer'));
+}
+
+function isThere(name: string, found: FoundServer): boolean {
+  if (found.binary !== undefined) return true;
+  if (process.env.CI) return true;
+  skipLoudly(`tests that need ${name}: ${found.reason}`);
+  return false;
+}
+
+function required(name: string, found: FoundServer): string {
+  if (found.binary === undefined) throw new Error(`Cannot run ${name}: ${found.reason}`);
+  return found.binary;
+}

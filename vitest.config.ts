@@ -1,0 +1,20 @@
+import { configDefaults, defineConfig } from 'vitest/config';
+
+/** `npm run test:all` sets this: the long tests too. */
+const all = process.env.GPUFLEET_TESTS === 'all';
+
+export default defineConfig({
+  test: {
+    environment: 'node',
+    include: ['test/**/*.test.ts'],
+    exclude: [...configDefaults.exclude, ...(all ? [] : ['test/**/*.long.test.ts'])],
+    // Processes, not threads: native modules (LevelDB, snappy) and signals behave as they do in the product.
+    pool: 'forks',
+    maxWorkers: 2,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    teardownTimeout: 20_000,
+    globalSetup: ['test/support/servers-setup.ts'],
+    reporters: ['default', './test/support/summary-reporter.ts'],
+  },
+});
