@@ -95,6 +95,8 @@ class SpooledAlertBus implements AlertBus {
   readonly #dropped: Counter<'reason'>;
   #session: NatsSession | undefined;
   #unwritten: Alert[] = [];
+  /** Transitions in the write that is under way. */
+  #inWrite = 0;
   #writing: Promise<void> | undefined;
   #disposed: Promise<void> | undefined;
 
@@ -169,7 +171,7 @@ class SpooledAlertBus implements AlertBus {
 
   status(): AlertBusStatus {
     const link = this.#link?.status();
-    const waiting = this.#unwritten.length + this.#options.spool.waitingCount;
+    const waiting = this.#unwritten.length + this.#inWrite + this.#options.spool.waitingCount;
     if (link === undefined) return { nats: 'off', reason: '', waiting };
     return { nats: link.connected ? 'connected' : 'disconnected', reason: link.reason, waiting };
   }
@@ -202,6 +204,7 @@ class SpooledAlertBus implements AlertBus {
     while (this.#unwritten.length > 0) {
       const alerts = this.#unwritten;
       this.#unwritten = [];
+      this.#inWrite = alerts.length;
       const nowMs = this.#options.clock.now();
       try {
         const entries = await this.#options.spool.append(alerts, nowMs, this.#link !== undefined);
@@ -214,6 +217,7 @@ class SpooledAlertBus implements AlertBus {
           this.#publisher.submit(alerts.map((alert) => ({ seq: 0, atMs: nowMs, alert })));
       }
     }
+    this.#inWrite = 0;
     this.#writing = undefined;
   }
 

@@ -341,7 +341,6 @@ export class AlertEngine {
           node: source.node,
           gpu: event.gpu,
           gpuUuid: event.gpuUuid,
-          labels: { ...event.attributes },
         }),
       );
     if (tracked === undefined || event.timestampMs <= tracked.seenMs) return;
@@ -353,12 +352,14 @@ export class AlertEngine {
     if (tracked.alert.state === AlertState.FIRING) return;
     const code = codeOf(event);
     const at = timestampFromMs(event.timestampMs);
-    const known = code === undefined ? '' : xidWords(code);
+    const xid = event.type === 'xid' && code !== undefined ? xidNamed(code) : undefined;
+    const known = xid === undefined ? '' : `${code} (${xid.name})`;
     this.#change(tracked, 'fired', {
       ...firingFrom(event.timestampMs, at),
       severity: rule.severity,
       value: code ?? 1,
       summary: eventSummary(rule, event, source.node, known),
+      labels: xid === undefined ? event.attributes : { ...event.attributes, action: xid.action },
       updatedAt: at,
       late,
     });
@@ -513,9 +514,4 @@ function matchesCodes(rule: EventRule, event: FleetEvent): boolean {
 function codeOf(event: FleetEvent): number | undefined {
   const text = event.attributes.code;
   return text !== undefined && /^\d{1,6}$/.test(text) ? Number(text) : undefined;
-}
-
-function xidWords(code: number): string {
-  const xid = xidNamed(code);
-  return xid === undefined ? `${code}` : `${code} (${xid.name})`;
 }

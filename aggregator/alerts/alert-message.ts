@@ -1,6 +1,11 @@
 import { fromJsonString, toJsonString } from '@bufbuild/protobuf';
-import { type Timestamp, timestampMs } from '@bufbuild/protobuf/wkt';
-import { type Alert, AlertSchema, AlertState } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { timestampMs } from '@bufbuild/protobuf/wkt';
+import {
+  type Alert,
+  AlertSchema,
+  AlertState,
+  type Severity,
+} from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
 import { toSubject } from './subject.ts';
 
 export const ALERT_SUBJECTS = 'gpufleet.alerts.>';
@@ -52,20 +57,30 @@ export type Verdict =
   /** Another owner knows better. */
   | 'superseded';
 
+/** What the last message of a subject says, as far as it decides what may follow it. */
+export interface Standing {
+  readonly transition: bigint;
+  readonly state: AlertState;
+  readonly severity: Severity;
+  readonly suppressed: boolean;
+  readonly updatedMs: number;
+}
+
+export function standingOf(alert: Alert): Standing {
+  const { transition, state, severity, suppressed, updatedAt } = alert;
+  return { transition, state, severity, suppressed, updatedMs: updatedAt ? timestampMs(updatedAt) : 0 };
+}
+
 /**
  * What to do with a transition of ours, given the last message of its subject. A transition that counts on from
  * theirs follows it. Otherwise two owners have written, and the newer sample decides: it is published with the next
  * number if it says anything new, and refused if theirs is as new.
  */
-export function judge(ours: Alert, theirs: Alert): Verdict {
+export function judge(ours: Standing, theirs: Standing): Verdict {
   const sameCondition =
     ours.state === theirs.state && ours.severity === theirs.severity && ours.suppressed === theirs.suppressed;
-  if (sameCondition && msOf(ours.updatedAt) === msOf(theirs.updatedAt)) return 'stored';
+  if (sameCondition && ours.updatedMs === theirs.updatedMs) return 'stored';
   if (ours.transition > theirs.transition) return 'publish';
   if (sameCondition) return 'repeat';
-  return msOf(ours.updatedAt) > msOf(theirs.updatedAt) ? 'publish' : 'superseded';
-}
-
-function msOf(time: Timestamp | undefined): number {
-  return time === undefined ? 0 : timestampMs(time);
+  return ours.updatedMs > theirs.updatedMs ? 'publish' : 'superseded';
 }

@@ -11,6 +11,8 @@ import {
   encodeAlert,
   judge,
   messageId,
+  type Standing,
+  standingOf,
   stateName,
   type Verdict,
 } from './alert-message.ts';
@@ -36,15 +38,14 @@ const MAX_ATTEMPTS = 5;
 /** Wait before a failed publish is tried again on the same connection. */
 const RETRY_MS = 500;
 
-/** The last message of a subject, as far as it is known. */
+/** The last message of a subject. */
 interface Last {
   readonly seq: number;
-  readonly transition: bigint;
-  /** There where it was read, not where it was written by us. */
-  readonly alert: Alert | undefined;
+  /** Undefined where there is none, or none of ours. */
+  readonly standing: Standing | undefined;
 }
 
-const EMPTY: Last = { seq: 0, transition: 0n, alert: undefined };
+const EMPTY: Last = { seq: 0, standing: undefined };
 
 /** Transitions of one subject, in order; only the first is ever under way. */
 interface Lane {
@@ -66,6 +67,8 @@ export class AlertPublisher {
   readonly #lanes = new Map<string, Lane>();
   readonly #ready = new Set<Lane>();
   readonly #known = new Map<string, Last>();
+  /** How far the stream's count of a subject is ahead of ours, where another owner has counted too. */
+  readonly #offsets = new Map<string, bigint>();
   readonly #published: Counter<'outcome'>;
   readonly #timers = new Set<NodeJS.Timeout>();
   #session: NatsSession | undefined;
@@ -131,7 +134,6 @@ export class AlertPublisher {
   /** The session is over. What was under way may or may not have arrived. */
   end(): void {
     this.#session = undefined;
-    this.#known.clear();
   }
 
   /** The last message of each subject: the state of each alert. */
@@ -147,7 +149,7 @@ export class AlertPublisher {
       const alert = decodeAlert(message.string());
       if (alert !== undefined && alertSubject(alert) === message.subject) {
         alerts.push(alert);
-        this.#remember(message.subject, { seq: message.seq, transition: alert.transition, alert });
+        this.#remember(message.subject, { seq: message.seq, standing: standingOf(alert) });
       }
       if (message.info.pending === 0) break;
     }
@@ -175,6 +177,7 @@ export class AlertPublisher {
   /** Puts back in line what the stream no longer holds: each transition after the last one of its subject. */
   async #rewind(session: NatsSession): Promise<void> {
     this.#known.clear();
+    this.#offsets.clear();
     const held = new Map<string, bigint>();
     for (const alert of await this.lastMessages(session)) held.set(alertSubject(alert), alert.transition);
     const missing: number[] = [];
@@ -277,41 +280,47 @@ export class AlertPublisher {
 
   async #publish(lane: Lane, alert: Alert, session: NatsSession): Promise<Verdict> {
     const { subject } = lane;
-    let last = this.#known.get(subject);
+    const ours = standingOf(alert);
+    let last = lane.uncertain ? undefined : this.#known.get(subject);
     // A first transition is tried on an empty subject without asking: that saves a round trip on a new alert.
     if (last === undefined && alert.transition === 1n && !lane.uncertain) last = EMPTY;
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       last ??= await this.#readLast(subject, session);
-      const verdict = last.alert === undefined ? 'publish' : judge(alert, last.alert);
+      const offset = this.#offsets.get(subject) ?? 0n;
+      const counted = { ...ours, transition: ours.transition + offset };
+      const verdict = last.standing === undefined ? 'publish' : judge(counted, last.standing);
       if (verdict !== 'publish') {
         this.#remember(subject, last);
         return verdict;
       }
-      if (await this.#send(subject, alert, last, session)) return 'publish';
-      this.#known.delete(subject);
+      const next = (last.standing?.transition ?? 0n) + 1n;
+      const transition = counted.transition > next ? counted.transition : next;
+      if (await this.#send(subject, { ...alert, transition }, last.seq, session)) {
+        if (transition !== alert.transition) remember(this.#offsets, subject, transition - alert.transition);
+        return 'publish';
+      }
       last = undefined;
     }
     throw new FleetError('unavailable', `Cannot publish to ${subject}: another owner keeps writing to it`);
   }
 
   /** False where the subject's last message is not the one expected, or the message may have been there before. */
-  async #send(subject: string, alert: Alert, last: Last, session: NatsSession): Promise<boolean> {
-    const transition = alert.transition > last.transition ? alert.transition : last.transition + 1n;
-    const message: Alert = transition === alert.transition ? alert : { ...alert, transition };
+  async #send(subject: string, message: Alert, expected: number, session: NatsSession): Promise<boolean> {
     const head = headers();
     head.set('Gpufleet-Severity', severityName(message.severity));
     head.set('Gpufleet-State', stateName(message));
+    const msgID = messageId(message);
     try {
       const ack = await session.js.publish(subject, encodeAlert(message), {
         headers: head,
-        msgID: messageId(message),
-        expect: { lastSubjectSequence: last.seq },
+        msgID,
+        expect: { lastSubjectSequence: expected },
       });
       // A dropped and raised alert counts from 1 again: within the server's two minutes the id alone proves nothing.
       if (ack.duplicate) return false;
-      this.#remember(subject, { seq: ack.seq, transition, alert: undefined });
+      this.#remember(subject, { seq: ack.seq, standing: standingOf(message) });
       if (this.#tail === undefined || ack.seq > this.#tail.seq || this.#tail.created !== this.#created) {
-        this.#tail = { created: this.#created, seq: ack.seq, messageId: messageId(message) };
+        this.#tail = { created: this.#created, seq: ack.seq, messageId: msgID };
       }
       return true;
     } catch (thrown) {
@@ -324,18 +333,11 @@ export class AlertPublisher {
     const message = await session.jsm.streams.getMessage(this.#options.stream, { last_by_subj: subject });
     if (message === null) return EMPTY;
     const alert = decodeAlert(message.string());
-    return { seq: message.seq, transition: alert?.transition ?? 0n, alert };
+    return { seq: message.seq, standing: alert && standingOf(alert) };
   }
 
   #remember(subject: string, last: Last): void {
-    this.#known.delete(subject);
-    if (this.#known.size >= MAX_KNOWN) {
-      for (const oldest of this.#known.keys()) {
-        this.#known.delete(oldest);
-        break;
-      }
-    }
-    this.#known.set(subject, { ...last, alert: undefined });
+    remember(this.#known, subject, last);
   }
 
   /** Marks what was acknowledged, many in one write. A mark that is lost makes one more publish, which is refused. */
@@ -364,4 +366,14 @@ export class AlertPublisher {
     }, RETRY_MS);
     this.#timers.add(timer);
   }
+}
+
+/** Sets the newest entry of a map of bounded size; the one set longest ago goes. */
+function remember<T>(map: Map<string, T>, key: string, value: T): void {
+  map.delete(key);
+  if (map.size >= MAX_KNOWN) {
+    const oldest = map.keys().next();
+    if (!oldest.done) map.delete(oldest.value);
+  }
+  map.set(key, value);
 }

@@ -287,10 +287,11 @@ function addXids(gpu: GpuRecord, nowMs: number, complaints: Complaint[], caps: S
       gpu.xids.delete(code);
       continue;
     }
-    const xid = xidNamed(code);
-    const explanation = `Xid ${code}${xid === undefined ? '' : ` (${xid.name})`} ${Math.max(0, Math.round(ageMs / 60_000))} min ago`;
+    const { name, severity } = xidNamed(code);
+    const minutes = Math.max(0, Math.round(ageMs / 60_000));
+    const explanation = `Xid ${code} (${name}) ${minutes} min ago`;
     const said = { dimension: RELIABILITY, signal: 'xid', value: code, threshold: 0, explanation };
-    const u = XID_BADNESS[xid?.severity ?? 'warning'];
+    const u = XID_BADNESS[severity];
     if (u > 0 && ageMs <= XID_WINDOW_MS) complaints.push({ ...said, badness: u, weight: XID_WEIGHT });
     if (XID_OUT_OF_SERVICE.has(code)) caps.push(capAt(said, OUT_OF_SERVICE));
   }
@@ -307,7 +308,10 @@ function coverageShares(): number[] {
   const inDimension = new Map<HealthDimension, number>();
   for (const { dimension, weight } of SIGNALS)
     inDimension.set(dimension, (inDimension.get(dimension) ?? 0) + weight);
-  const total = [...inDimension.keys()].reduce((sum, dimension) => sum + DIMENSION_WEIGHT[dimension]!, 0);
+  const total = [...inDimension.keys()].reduce<number>(
+    (sum, dimension) => sum + DIMENSION_WEIGHT[dimension]!,
+    0,
+  );
   return SIGNALS.map(
     ({ dimension, weight }) =>
       ((weight / inDimension.get(dimension)!) * DIMENSION_WEIGHT[dimension]!) / total,

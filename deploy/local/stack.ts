@@ -77,13 +77,8 @@ export class Stack implements AsyncDisposable {
   async #spawn(part: Part): Promise<{ part: Part; child: Child }> {
     const log = new LogFile(join(this.#logs, `${part.name}.log`));
     const { name, command, args } = part;
-    const child = await Child.start({
-      name,
-      command,
-      args,
-      cwd: ROOT,
-      onOutput: (chunk) => log.write(chunk),
-    });
+    const env = Object.fromEntries(NOT_PASSED_ON.map((variable) => [variable, undefined]));
+    const child = await Child.start({ name, command, args, env, onOutput: (chunk) => log.write(chunk) });
     this.#running.push({ part, child, log });
     void child.exited.then((exit) => {
       if (this.#stopping === undefined) {

@@ -16,7 +16,10 @@ function faultsOf(text: string): string[] {
 }
 
 describe('the shipped rules', () => {
-  const text = readFileSync(new URL('../../../aggregator/alerts/default-rules.yaml', import.meta.url), 'utf8');
+  const text = readFileSync(
+    new URL('../../../aggregator/alerts/default-rules.yaml', import.meta.url),
+    'utf8',
+  );
   const rules = parseRules(text, 'default-rules.yaml');
 
   it('load without a fault or a warning, or nobody would be alerted out of the box', () => {
@@ -45,13 +48,21 @@ describe('the shipped rules', () => {
   it('compare power with 105 % of the enforced limit for a minute', () => {
     expect(rules.rules[1]).toMatchObject({
       levels: [
-        { limit: { metric: 'gpu_power_limit_watts', labels: { limit: 'enforced' }, times: 1.05 }, forMs: 60_000 },
+        {
+          limit: { metric: 'gpu_power_limit_watts', labels: { limit: 'enforced' }, times: 1.05 },
+          forMs: 60_000,
+        },
       ],
     });
   });
 
   it('end a critical Xid after an hour', () => {
-    expect(rules.rules[2]).toMatchObject({ event: 'xid', codes: 'critical', key: 'code', expiresMs: 3_600_000 });
+    expect(rules.rules[2]).toMatchObject({
+      event: 'xid',
+      codes: 'critical',
+      key: 'code',
+      expiresMs: 3_600_000,
+    });
   });
 });
 
@@ -120,7 +131,11 @@ rules:
       'rules: [{name: a, metric: m, severities: [{severity: info, above: {metric: n, times: x}}]}]',
       'rules[0].severities[0].above.times: must be a number',
     ],
-    ['codes of another event', 'rules: [{name: a, event: gpu_lost, codes: [1]}]', 'rules[0].codes: is only for the event xid'],
+    [
+      'codes of another event',
+      'rules: [{name: a, event: gpu_lost, codes: [1]}]',
+      'rules[0].codes: is only for the event xid',
+    ],
   ])('is refused for %s', (_, text, fault) => {
     expect(faultsOf(text)).toEqual([fault]);
   });

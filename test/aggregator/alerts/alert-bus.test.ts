@@ -1,0 +1,338 @@
+import { join } from 'node:path';
+import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
+import { connect } from '@nats-io/transport-node';
+import { describe, expect, it } from 'vitest';
+import { type Alert, AlertState } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { createRegistry, type Registry } from '#shared/instruments/registry.ts';
+import { silentLogger } from '#shared/logging/logger.ts';
+import { systemClock } from '#shared/model/clock.ts';
+import { type AlertBus, type AlertBusOptions, createAlertBus } from '../../../aggregator/alerts/alert-bus.ts';
+import { decodeAlert } from '../../../aggregator/alerts/alert-message.ts';
+import { type AlertSpool, openAlertSpool } from '../../../aggregator/alerts/alert-spool.ts';
+import { startNats } from '../../support/nats-server.ts';
+import { tempDir } from '../../support/temp.ts';
+import { until } from '../../support/wait.ts';
+import { alertOf } from './alert-of.ts';
+import { SOURCE, START_MS, xidEvent } from './block-of.ts';
+
+const STREAM = 'GPUFLEET_ALERTS';
+
+interface Opened extends AsyncDisposable {
+  readonly bus: AlertBus;
+  readonly spool: AlertSpool;
+  readonly registry: Registry;
+}
+
+/** A bus on a spool folder, as an aggregator process has it. */
+async function openBus(
+  folder: string,
+  url: string | undefined,
+  more: Partial<AlertBusOptions> = {},
+): Promise<Opened> {
+  const registry = createRegistry();
+  const spool = await openAlertSpool(folder, { logger: silentLogger, registry });
+  const bus = await createAlertBus({
+    nats: url === undefined ? undefined : { servers: [url] },
+    spool,
+    clock: systemClock,
+    logger: silentLogger,
+    registry,
+    ...more,
+  });
+  return {
+    bus,
+    spool,
+    registry,
+    async [Symbol.asyncDispose]() {
+      await bus[Symbol.asyncDispose]();
+      await spool[Symbol.asyncDispose]();
+    },
+  };
+}
+
+interface Heard {
+  readonly subject: string;
+  readonly alert: Alert;
+  readonly severity: string;
+  readonly state: string;
+}
+
+/** What a durable consumer gets and acknowledges, from the stream's beginning or from where it was. */
+async function hear(url: string, count: number): Promise<Heard[]> {
+  const connection = await connect({ servers: url });
+  const jsm = await jetstreamManager(connection);
+  await jsm.consumers.add(STREAM, {
+    durable_name: 'pager',
+    ack_policy: AckPolicy.Explicit,
+    deliver_policy: DeliverPolicy.All,
+  });
+  const consumer = await jetstream(connection).consumers.get(STREAM, 'pager');
+  const heard: Heard[] = [];
+  while (heard.length < count) {
+    for await (const message of await consumer.fetch({
+      max_messages: count - heard.length,
+      expires: 5_000,
+    })) {
+      heard.push({
+        subject: message.subject,
+        alert: decodeAlert(message.string())!,
+        severity: message.headers!.get('Gpufleet-Severity'),
+        state: message.headers!.get('Gpufleet-State'),
+      });
+      await message.ackAck();
+    }
+  }
+  expect((await consumer.info()).num_pending).toBe(0);
+  await connection.close();
+  return heard;
+}
+
+const drained = (bus: AlertBus) =>
+  until(() => bus.status().nats === 'connected' && bus.status().waiting === 0, {
+    timeoutMs: 20_000,
+    what: 'the bus has published everything',
+  });
+
+const ids = (heard: readonly Heard[]) => heard.map(({ alert }) => `${alert.gpu}:${alert.transition}`);
+
+describe('the alert bus', () => {
+  it('brings each transition to a durable subscriber once, with subject and headers to filter by', async () => {
+    await using nats = await startNats();
+    await using temp = tempDir('bus');
+    await using opened = await openBus(join(temp.path, 'spool'), nats.url);
+    opened.bus.publish(alertOf('0', 1));
+    opened.bus.publish(alertOf('0', 2));
+    await drained(opened.bus);
+    const heard = await hear(nats.url, 2);
+    expect(ids(heard)).toEqual(['0:1', '0:2']);
+    expect(heard[0]).toMatchObject({
+      subject: 'gpufleet.alerts.east.n1%2Erack.0.hot._',
+      severity: 'critical',
+      state: 'firing',
+    });
+    expect(heard[1]!.state).toBe('resolved');
+    expect(heard[0]!.alert).toEqual(alertOf('0', 1));
+  });
+
+  it('brings each transition once and in order though NATS is killed in the middle', async () => {
+    await using nats = await startNats();
+    await using temp = tempDir('bus');
+    await using opened = await openBus(join(temp.path, 'spool'), nats.url);
+    const gpus = ['0', '1', '2', '3', '4', '5', '6', '7'];
+    const publish = (from: number, to: number) => {
+      for (let t = from; t <= to; t++) for (const gpu of gpus) opened.bus.publish(alertOf(gpu, t));
+    };
+    publish(1, 4);
+    await drained(opened.bus);
+    publish(5, 8);
+    await until(() => opened.bus.status().waiting < 32, { timeoutMs: 10_000, what: 'some went out' });
+    await nats.kill9();
+    publish(9, 12);
+    await until(() => opened.bus.status().nats === 'disconnected', {
+      timeoutMs: 10_000,
+      what: 'the bus sees that NATS is gone',
+    });
+    expect(opened.bus.status().reason).not.toBe('');
+    await nats.restart();
+    await drained(opened.bus);
+    const heard = await hear(nats.url, 12 * gpus.length);
+    for (const gpu of gpus) {
+      expect(
+        heard.filter(({ alert }) => alert.gpu === gpu).map(({ alert }) => Number(alert.transition)),
+      ).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    }
+  });
+
+  it('starts without NATS and without waiting for it; what gathered goes out when it comes', async () => {
+    await using nats = await startNats();
+    await nats.kill9();
+    await using temp = tempDir('bus');
+    await using opened = await openBus(join(temp.path, 'spool'), nats.url);
+    for (let t = 1; t <= 20; t++) opened.bus.publish(alertOf('0', t));
+    await until(() => opened.spool.waitingCount === 20, { timeoutMs: 5_000, what: 'all on disk' });
+    expect(opened.bus.status()).toMatchObject({ nats: 'disconnected', waiting: 20 });
+    expect(await opened.registry.metrics()).toContain('gpufleet_nats_connected 0');
+    await nats.restart();
+    await drained(opened.bus);
+    expect(ids(await hear(nats.url, 20))).toEqual(Array.from({ length: 20 }, (_, i) => `0:${i + 1}`));
+  });
+
+  it('publishes after a restart what a crash left between the disk and NATS', async () => {
+    await using nats = await startNats();
+    await using temp = tempDir('bus');
+    const folder = join(temp.path, 'spool');
+    {
+      await using spool = await openAlertSpool(folder, { logger: silentLogger, registry: createRegistry() });
+      await spool.append([alertOf('0', 1), alertOf('0', 2)], START_MS, true);
+    }
+    await using opened = await openBus(folder, nats.url);
+    await drained(opened.bus);
+    expect(ids(await hear(nats.url, 2))).toEqual(['0:1', '0:2']);
+  });
+
+  it('does not repeat after a restart what a crash left between NATS and its mark', async () => {
+    await using nats = await startNats();
+    await using temp = tempDir('bus');
+    const folder = join(temp.path, 'spool');
+    {
+      await using opened = await openBus(folder, nats.url);
+      opened.bus.publish(alertOf('0', 1));
+      opened.bus.publish(alertOf('0', 2));
+      await drained(opened.bus);
+      await opened.bus[Symbol.asyncDispose]();
+      await opened.spool.requeue([1, 2]);
+    }
+    await using opened = await openBus(folder, nats.url);
+    expect(opened.bus.status().waiting).toBe(2);
+    await drained(opened.bus);
+    expect(ids(await hear(nats.url, 2))).toEqual(['0:1', '0:2']);
+  });
+
+  it('publishes again what a restored NATS has lost', async () => {
+    await using nats = await startNats();
+    await using temp = tempDir('bus');
+    await using opened = await openBus(join(temp.path, 'spool'), nats.url);
+    for (let t = 1; t <= 3; t++) opened.bus.publish(alertOf('0', t));
+    opened.bus.publish(alertOf('1', 1));
+    await drained(opened.bus);
+    {
+      // A backup from after the first transition: the rest is gone, and so is the whole of the other alert.
+      const connection = await connect({ servers: nats.url });
+      const jsm = await jetstreamManager(connection);
+      await jsm.streams.delete(STREAM);
+      await connection.close();
+    }
+    await nats.kill9();
+    await nats.restart();
+    await until(
+      async () => (await opened.bus.lastStates(100)).length === 2 && opened.bus.status().waiting === 0,
+      {
+        timeoutMs: 20_000,
+        what: 'published again',
+      },
+    );
+    await drained(opened.bus);
+    const heard = await hear(nats.url, 4);
+    expect(ids(heard.filter(({ alert }) => alert.gpu === '0'))).toEqual(['0:1', '0:2', '0:3']);
+    expect(ids(heard.filter(({ alert }) => alert.gpu === '1'))).toEqual(['1:1']);
+  });
+
+  it('refuses a second owner with older news, and lets one with newer news go on from the count', async () => {
+    await using nats = await startNats();
+    await using temp = tempDir('bus');
+    await using owner = await openBus(join(temp.path, 'a'), nats.url);
+    await using second = await openBus(join(temp.path, 'b'), nats.url);
+    for (let t = 1; t <= 3; t++) owner.bus.publish(alertOf('0', t));
+    await drained(owner.bus);
+    // Its own first transition, of a sample older than the owner's last.
+    second.bus.publish(alertOf('0', 1, { state: AlertState.RESOLVED }));
+    await drained(second.bus);
+    expect(await second.registry.metrics()).toContain(
+      'gpufleet_alert_published_total{outcome="superseded"} 1',
+    );
+    // And one that is newer: it counts on.
+    const newer = { state: AlertState.RESOLVED, updatedAt: timestampFromMs(START_MS + 60_000) };
+    second.bus.publish(alertOf('0', 2, newer));
+    await drained(second.bus);
+    const heard = await hear(nats.url, 4);
+    expect(ids(heard)).toEqual(['0:1', '0:2', '0:3', '0:4']);
+    expect(heard[3]!.state).toBe('resolved');
+  });
+
+  it('brings an alert that was forgotten and fires anew within the two minutes of message ids', async () => {
+    await using nats = await startNats();
+    await using temp = tempDir('bus');
+    await using opened = await openBus(join(temp.path, 'spool'), nats.url);
+    opened.bus.publish(alertOf('0', 1));
+    opened.bus.publish(alertOf('0', 2));
+    await drained(opened.bus);
+    opened.bus.publish(alertOf('0', 1, { updatedAt: timestampFromMs(START_MS + 90_000) }));
+    await drained(opened.bus);
+    const heard = await hear(nats.url, 3);
+    expect(ids(heard)).toEqual(['0:1', '0:2', '0:3']);
+    expect(heard[2]!.state).toBe('firing');
+  });
+
+  it('gives a new aggregator the state of every alert from the stream alone', async () => {
+    await using nats = await startNats();
+    await using temp = tempDir('bus');
+    {
+      await using opened = await openBus(join(temp.path, 'a'), nats.url);
+      for (let gpu = 0; gpu < 50; gpu++) opened.bus.publish(alertOf(String(gpu), 1));
+      opened.bus.publish(alertOf('7', 2));
+      await drained(opened.bus);
+    }
+    await using fresh = await openBus(join(temp.path, 'b'), nats.url);
+    const states = await fresh.bus.lastStates(20_000);
+    expect(states).toHaveLength(50);
+    expect(states.find((alert) => alert.gpu === '7')).toEqual(alertOf('7', 2));
+    fresh.bus.publish(alertOf('7', 3));
+    await drained(fresh.bus);
+    expect(ids(await hear(nats.url, 52)).at(-1)).toBe('7:3');
+  });
+
+  it('leaves alone a stream that is there, and says so where it does not take the subjects', async () => {
+    await using nats = await startNats();
+    await using temp = tempDir('bus');
+    const connection = await connect({ servers: nats.url });
+    const jsm = await jetstreamManager(connection);
+    await jsm.streams.add({ name: STREAM, subjects: ['something.else'] });
+    await connection.close();
+    await using opened = await openBus(join(temp.path, 'spool'), nats.url);
+    await until(() => opened.bus.status().reason.includes('does not take gpufleet.alerts.>'), {
+      timeoutMs: 10_000,
+      what: 'the reason',
+    });
+    expect(opened.bus.status().nats).toBe('disconnected');
+  });
+
+  it('brings the text of events, once', async () => {
+    await using nats = await startNats();
+    await using temp = tempDir('bus');
+    await using opened = await openBus(join(temp.path, 'spool'), nats.url);
+    opened.bus.publishEvent(SOURCE, xidEvent(79, START_MS), true);
+    opened.bus.publishEvent(SOURCE, xidEvent(79, START_MS), true);
+    const connection = await connect({ servers: nats.url });
+    await until(() => opened.bus.status().nats === 'connected', {
+      timeoutMs: 10_000,
+      what: 'connected',
+    });
+    const jsm = await jetstreamManager(connection);
+    const subject = 'gpufleet.events.east.gpu-07%2Erack3.xid';
+    const message = await until(
+      async () => (await jsm.streams.getMessage('GPUFLEET_EVENTS', { last_by_subj: subject })) ?? undefined,
+      { timeoutMs: 10_000, what: 'the event' },
+    );
+    expect(message?.json()).toMatchObject({
+      node: 'gpu-07.rack3',
+      gpu_uuid: 'GPU-0',
+      late: true,
+      attributes: { code: '79' },
+    });
+    await opened.bus[Symbol.asyncDispose]();
+    expect((await jsm.streams.info('GPUFLEET_EVENTS')).state.messages).toBe(1);
+    await connection.close();
+  });
+
+  it('without NATS keeps the last states on disk for the next start', async () => {
+    await using temp = tempDir('bus');
+    const folder = join(temp.path, 'spool');
+    {
+      await using opened = await openBus(folder, undefined);
+      opened.bus.publish(alertOf('0', 1));
+      opened.bus.publishEvent(SOURCE, xidEvent(79, START_MS), false);
+      expect(opened.bus.status().nats).toBe('off');
+    }
+    await using opened = await openBus(folder, undefined);
+    expect(await opened.bus.lastStates()).toEqual([alertOf('0', 1)]);
+  });
+
+  it('disposes twice as once, and counts what comes after', async () => {
+    await using temp = tempDir('bus');
+    await using opened = await openBus(join(temp.path, 'spool'), undefined);
+    await Promise.all([opened.bus[Symbol.asyncDispose](), opened.bus[Symbol.asyncDispose]()]);
+    opened.bus.publish(alertOf('0', 1));
+    expect(await opened.registry.metrics()).toContain('gpufleet_alert_bus_dropped_total{reason="closed"} 1');
+  });
+});
