@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { ServerCredentials } from '@grpc/grpc-js';
-import { showAddress } from '#shared/config/values.ts';
-import { createRegistry, type Registry } from '#shared/instruments/registry.ts';
+import { type Address, showAddress } from '#shared/config/values.ts';
+import { describeError } from '#shared/errors/fleet-error.ts';
+import { gauge, type Registry } from '#shared/instruments/registry.ts';
 import { supervise } from '#shared/lifecycle/supervise.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { Clock } from '#shared/model/clock.ts';
@@ -10,11 +10,197 @@ import { type AlertBus, createAlertBus } from './alerts/alert-bus.ts';
 import { isTransition } from './alerts/alert-change.ts';
 import { AlertEngine } from './alerts/alert-engine.ts';
 import { openAlertSpool } from './alerts/alert-spool.ts';
+import type { NatsLinkOptions } from './alerts/nats-link.ts';
+import type { RuleSet } from './alerts/rules.ts';
 import { parseRules } from './alerts/rules-file.ts';
 import type { AggregatorConfig } from './config.ts';
 import { HealthEngine } from './health/health-engine.ts';
 import { IngestServer, type IngestServerOptions } from './ingest/ingest-server.ts';
 import { Pipeline } from './pipeline.ts';
 import { DERIVED_INTERVAL_MS, DerivedSeries, type NodeFigures } from './store/derived-series.ts';
-import { LatestTable } from './store/latest.ts';
+import type { LatestTable } from './store/latest.ts';
 import { NoStore, type StoreLink, VictoriaMetricsLink } from './store/store-link.ts';
+
+const SHIPPED_RULES = new URL('./alerts/default-rules.yaml', import.meta.url);
+/** Expiry of alerts is looked at this often. */
+const ADVANCE_EVERY_MS = 1_000;
+
+export interface AggregatorOptions {
+  readonly config: AggregatorConfig;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly logger: Logger;
+  readonly registry: Registry;
+  readonly ingest: Pick<IngestServerOptions, 'credentials' | 'authenticate'>;
+  readonly natsCredentials: NatsLinkOptions['credentials'];
+  readonly latest: LatestTable;
+}
+
+/**
+ * ingest -> live state, health, alerts -> store. Opened sink first, so that closing goes from the source to the
+ * sink: streams end, what is held is written, and only then do the bus and the spool close.
+ */
+export class Aggregator implements AsyncDisposable {
+  readonly alerts: AlertEngine;
+  readonly bus: AlertBus;
+  readonly health: HealthEngine;
+  readonly latest: LatestTable;
+  readonly store: StoreLink;
+  readonly #options: AggregatorOptions;
+  readonly #ingest: IngestServer;
+  readonly #derived: DerivedSeries;
+  readonly #stack: AsyncDisposableStack;
+
+  private constructor(
+    options: AggregatorOptions,
+    parts: Parts,
+    ingest: IngestServer,
+    stack: AsyncDisposableStack,
+  ) {
+    this.#options = options;
+    this.#ingest = ingest;
+    this.#stack = stack;
+    this.alerts = parts.alerts;
+    this.bus = parts.bus;
+    this.health = parts.health;
+    this.store = parts.store;
+    this.latest = options.latest;
+    this.#derived = new DerivedSeries((block) => parts.store.write(block), options.logger, options.registry);
+  }
+
+  /** Throws `invalid_config` for bad rules, `unavailable` for a port or folder that is taken. */
+  static async open(options: AggregatorOptions): Promise<Aggregator> {
+    const { config, clock, logger, registry } = options;
+    await using stack = new AsyncDisposableStack();
+    const rules = await loadRules(config, logger);
+    const spool = stack.use(await openAlertSpool(join(config.data_dir, 'alerts'), { logger, registry }));
+    const bus = stack.use(
+      await createAlertBus({ nats: natsOptions(options), spool, clock, logger, registry }),
+    );
+    const alerts = new AlertEngine({ rules: rules.rules, clock, registry });
+    alerts.restore(await bus.lastStates());
+    stack.use(
+      alerts.subscribe((alert, change) => {
+        if (isTransition(change)) bus.publish(alert);
+      }),
+    );
+    const health = new HealthEngine({ clock, registry });
+    let announce = (): void => {};
+    const store = stack.use(openStore(options, () => announce()));
+    const parts: Parts = { alerts, bus, health, store };
+    const pipeline = new Pipeline({ ...parts, latest: options.latest, logger, registry });
+    const ingest = stack.use(
+      await IngestServer.listen({
+        ...options.ingest,
+        listen: config.ingest.listen,
+        sink: pipeline,
+        shard: config.shard,
+        timeBounds: () => store.timeBounds,
+        clock,
+        logger,
+        registry,
+      }),
+    );
+    announce = () => ingest.announce();
+    return new Aggregator(options, parts, ingest, stack.move());
+  }
+
+  get ingestAddress(): Address {
+    return this.#ingest.address;
+  }
+
+  /** Why it is not ready, or undefined: NATS or the store being away is no reason, agents and alerts go on. */
+  get notes(): readonly string[] {
+    const { nats, reason } = this.bus.status();
+    const notes = [...this.store.status.notes];
+    if (nats === 'disconnected') notes.push(`NATS is away (${reason}): alerts wait in the spool`);
+    return notes;
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    await supervise(signal, [
+      (inner) => untilAborted(inner, () => this.alerts.advance(this.#options.clock.now()), ADVANCE_EVERY_MS),
+      (inner) => untilAborted(inner, () => this.#deriveIfDue(), 500),
+      // The store without a watch has nothing to run: it must not end the others.
+      async (inner) => {
+        await this.store.run(inner);
+        await untilAborted(inner, () => {}, 60_000);
+      },
+    ]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+
+  #lastDerivedMs = 0;
+
+  #deriveIfDue(): void {
+    const { clock, logger } = this.#options;
+    const due = Math.floor(clock.now() / DERIVED_INTERVAL_MS) * DERIVED_INTERVAL_MS;
+    // The first moment after a start belongs to the process before it: two values at one timestamp are one too many.
+    if (this.#lastDerivedMs === 0) this.#lastDerivedMs = due;
+    if (due <= this.#lastDerivedMs) return;
+    this.#lastDerivedMs = due;
+    this.#derived
+      .write(due, this.#figures())
+      .catch((error: unknown) => logger.error({ cause: describeError(error) }, 'cannot derive series'));
+  }
+
+  *#figures(): Iterable<NodeFigures> {
+    const scores = Map.groupBy(this.health.scores(), ({ source }) => `${source.cluster}\n${source.node}`);
+    for (const { source, connected } of this.latest.sources()) {
+      yield { source, up: connected, gpus: scores.get(`${source.cluster}\n${source.node}`) ?? [] };
+    }
+  }
+}
+
+interface Parts {
+  readonly alerts: AlertEngine;
+  readonly bus: AlertBus;
+  readonly health: HealthEngine;
+  readonly store: StoreLink;
+}
+
+async function loadRules({ alerts }: AggregatorConfig, logger: Logger): Promise<RuleSet> {
+  const file = alerts.rules ?? SHIPPED_RULES;
+  const name = alerts.rules ?? 'the shipped rules';
+  const rules = parseRules(await readFile(file, 'utf8'), name);
+  for (const warning of rules.warnings) logger.warn({ rules: name }, warning);
+  logger.info(
+    { rules: rules.rules.map((rule) => rule.name), disabled: rules.disabled },
+    'alert rules loaded',
+  );
+  return rules;
+}
+
+function natsOptions({ config, natsCredentials }: AggregatorOptions) {
+  if (!config.nats) return undefined;
+  return { servers: config.nats.servers, ...(natsCredentials && { credentials: natsCredentials }) };
+}
+
+function openStore(
+  { config, clock, random, logger, registry }: AggregatorOptions,
+  onChange: () => void,
+): StoreLink {
+  if (config.store)
+    return new VictoriaMetricsLink({ url: config.store.url, clock, random, logger, registry, onChange });
+  gauge(registry, {
+    name: 'gpufleet_store_available',
+    help: '1 while the store takes samples; embedded: there is none.',
+  }).set(0);
+  return new NoStore(clock, random);
+}
+
+async function untilAborted(signal: AbortSignal, work: () => void, everyMs: number): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setInterval(work, everyMs);
+  if (signal.aborted) resolve();
+  signal.addEventListener('abort', () => resolve(), { once: true });
+  await promise;
+  clearInterval(timer);
+}
+
+export function listening(aggregator: Aggregator, api: Address): string {
+  return `agents on ${showAddress(aggregator.ingestAddress)}, API on ${showAddress(api)}`;
+}

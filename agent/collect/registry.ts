@@ -20,7 +20,7 @@ interface Surroundings {
 }
 
 /** The one list of collectors: what is configured is made, in this order. */
-export function createCollectors({ config, node, facts, clock }: Surroundings): Collector[] {
+export function createCollectors({ config, node, facts, clock, logger }: Surroundings): Collector[] {
   const { collectors, collection_interval: interval } = config;
   const made: Collector[] = [];
   if (collectors.dcgm_exporter) {
@@ -33,6 +33,7 @@ export function createCollectors({ config, node, facts, clock }: Surroundings): 
         timeoutMs: timeout,
         maxBodyBytes: max_body_bytes,
         clock,
+        logger,
         lastXids: {
           get: (uuid) => numberOf(facts.get(`xid/${uuid}`)),
           set: (uuid, code) => facts.set(`xid/${uuid}`, String(code)),

@@ -47,6 +47,8 @@ export interface AlertBus extends AsyncDisposable {
   /** Takes a transition (see isTransition), in order. Returns at once. */
   publish(alert: Alert): void;
   publishEvent(source: Source, event: FleetEvent, late: boolean): void;
+  /** Resolves when every transition given so far is on disk: what caused it may then be acknowledged. */
+  written(): Promise<void>;
   /**
    * The last state of each alert, for the engine to restore. Waits at most `timeoutMs` for NATS and then takes what
    * the spool holds; of two states of an alert the later transition counts.
@@ -59,14 +61,14 @@ export interface AlertBus extends AsyncDisposable {
  * No age limit: the last message of a subject is the alert's state, however long the alert fires. 64 transitions of
  * an alert are kept for a durable subscriber that is away; 1 GiB holds about a million messages.
  */
-export const ALERTS_STREAM: StreamSettings = {
+const ALERTS_STREAM: StreamSettings = {
   name: 'GPUFLEET_ALERTS',
   replicas: 1,
   maxBytes: 1024 ** 3,
   maxAgeMs: 0,
   maxPerSubject: 64,
 };
-export const EVENTS_STREAM: StreamSettings = {
+const EVENTS_STREAM: StreamSettings = {
   name: 'GPUFLEET_EVENTS',
   replicas: 1,
   maxBytes: 1024 ** 3,
@@ -148,6 +150,10 @@ class SpooledAlertBus implements AlertBus {
 
   publishEvent(source: Source, event: FleetEvent, late: boolean): void {
     if (this.#link !== undefined && this.#disposed === undefined) this.#events.publish(source, event, late);
+  }
+
+  async written(): Promise<void> {
+    await this.#writing;
   }
 
   async lastStates(timeoutMs = 2_000): Promise<Alert[]> {

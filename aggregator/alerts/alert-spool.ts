@@ -94,7 +94,7 @@ export async function openAlertSpool(folder: string, options: AlertSpoolOptions)
 }
 
 /** A spool in an open database, which it closes when disposed. */
-export async function createAlertSpool(
+async function createAlertSpool(
   level: Level<string, Uint8Array>,
   options: AlertSpoolOptions,
 ): Promise<AlertSpool> {

@@ -6,9 +6,9 @@ import { FleetError } from '#shared/errors/fleet-error.ts';
 import type { EventRule, Level, Limit, Operand, Rule, RuleSet, ThresholdRule } from './rules.ts';
 
 /** Rule names are label values of counters and tokens of subjects: so they are few. */
-export const MAX_RULES = 500;
+const MAX_RULES = 500;
 /** A rules file larger than this is not one. */
-export const MAX_RULES_BYTES = 1024 * 1024;
+const MAX_RULES_BYTES = 1024 * 1024;
 
 const SEVERITIES = { info: Severity.INFO, warning: Severity.WARNING, critical: Severity.CRITICAL } as const;
 const DURATION_MS: Readonly<Record<string, number>> = {

@@ -3,7 +3,7 @@ import type { FleetEvent } from '#shared/model/event.ts';
 import type { Rule } from './rules.ts';
 
 /** Longest summary in characters. */
-export const MAX_SUMMARY = 1000;
+const MAX_SUMMARY = 1000;
 
 const UNITS: Readonly<Record<string, string>> = {
   Cel: ' °C',

@@ -9,7 +9,7 @@ import { type GpuRecord, HW_THERMAL } from './gpu-record.ts';
  * One thing that can be wrong with a GPU. None of them is the load itself: power up to the limit, a power cap,
  * application clocks, idle clocks and a full memory cost nothing.
  */
-export interface Signal {
+interface Signal {
   /** Canonical metric. */
   readonly name: string;
   readonly dimension: HealthDimension;
@@ -40,7 +40,7 @@ const AMD_MEMORY_LIMIT = 105;
 /** Hopper and later report limits as offsets of a few degrees, not as temperatures. */
 const LOWEST_REAL_LIMIT = 50;
 
-export const SIGNALS: readonly Signal[] = [
+const SIGNALS: readonly Signal[] = [
   {
     // Distance to slowdown. Warned at 5 degrees; NVSentinel calls -2 fatal on H100, where the hardware slows down.
     name: 'gpu_temperature_margin_celsius',
@@ -253,7 +253,8 @@ export function complaintsOf(
   const complaints: Complaint[] = [];
   const caps: ScoreCap[] = [];
   let known = 0;
-  for (const [index, signal] of SIGNALS.entries()) {
+  for (let index = 0; index < SIGNALS.length; index++) {
+    const signal = SIGNALS[index]!;
     const value = signal.value(gpu, freshAt);
     if (!Number.isFinite(value)) continue;
     known += COVERAGE_SHARE[index]!;
@@ -325,7 +326,8 @@ export function fresh(gpu: GpuRecord, name: InputName, at: number): number {
 }
 
 function last(name: InputName): (gpu: GpuRecord, at: number) => number {
-  return (gpu, at) => fresh(gpu, name, at);
+  const index = INPUT[name];
+  return (gpu, at) => (at <= gpu.freshUntil[index]! ? gpu.values[index]! : Number.NaN);
 }
 
 function coreMargin(gpu: GpuRecord, at: number): number {

@@ -1,7 +1,7 @@
 import { HealthState } from '#proto/gpufleet/health/v1alpha1/health_pb.ts';
 
 /** Below this for so long: degraded. Three evaluations of 30 s. */
-export const DEGRADED_BELOW = 80;
+const DEGRADED_BELOW = 80;
 const DEGRADED_AFTER_MS = 90_000;
 /** Healthy again only well above, and for half an hour: a score around 80 must not chatter. */
 const HEALTHY_FROM = 88;

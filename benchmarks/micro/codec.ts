@@ -41,7 +41,8 @@ function measure(trace: Trace, { tiny }: BenchOptions) {
     selfContained: bytes(encodeAll(true)) / samples,
     encode: rate(samples, tiny, () => {
       const encoder = new FrameEncoder(dictionary);
-      for (let i = 0; i < rows.length; i++) encoder.encode({ timestampMs: timestamps[i]!, values: rows[i]!, states });
+      for (let i = 0; i < rows.length; i++)
+        encoder.encode({ timestampMs: timestamps[i]!, values: rows[i]!, states });
     }),
     decode: rate(samples, tiny, () => {
       const decoder = new FrameDecoder(dictionary);

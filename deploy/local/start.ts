@@ -191,7 +191,7 @@ async function main(): Promise<number> {
     }
   }
   await stack[Symbol.asyncDispose]();
-  say(status === 0 ? 'stopped; starting again goes on with the data' : 'stopped');
+  if (status === 0) say('stopped; starting again goes on with the data');
   return status;
 }
 

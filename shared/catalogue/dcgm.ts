@@ -208,7 +208,7 @@ const table = [
   field(['DCGM_FI_DEV_BANKS_REMAP_ROWS_AVAIL_NONE', 'DCGM_FI_DEV_BANK_REMAP_AVAIL_NONE'], 'gpu_remap_banks', 'narrow', { availability: 'none' }),
 
   // Errors and events
-  field(['DCGM_FI_DEV_XID_ERRORS', 'DCGM_FI_DEV_XID_ERROR'], 'gpu_xid_last', 'narrow'),
+  field(['DCGM_FI_DEV_XID_ERRORS', 'DCGM_FI_DEV_XID_ERROR'], 'gpu_xid_last', 'narrow', {}, AS_IS, { err_code: 'err_code', err_msg: 'err_msg' }),
   field(['DCGM_EXP_XID_ERRORS_COUNT'], 'gpu_xid_errors_recent', 'narrow', {}, AS_IS, { xid: 'xid', window_size_in_ms: 'window_ms' }),
   field(['DCGM_FI_DEV_P2P_NVLINK_STATUS', 'DCGM_FI_DEV_NVLINK_P2P_STATUS'], 'gpu_p2p_nvlink_status', 'narrow'),
 

@@ -3,8 +3,10 @@ import type { Metric } from './metric.ts';
 
 type Range = readonly [min: number, max: number];
 
-/** Counts, bytes and masks: what float64 still tells apart. */
+/** Counts, sizes of memory and masks: what float64 tells apart. */
 const COUNT: Range = [0, 2 ** 53];
+/** All of 64 bits: 1.8 TB/s pass 2^53 bytes in an hour and a half, after which float64 drops the last few. */
+const BYTES: Range = [0, 2 ** 63];
 const FLAG: Range = [0, 1];
 const RATIO: Range = [0, 1];
 /** Codes of a vendor's enum: today's highest is far lower, newer drivers add some. */
@@ -132,12 +134,12 @@ export const metrics: readonly Metric[] = [
   gauge('gpu_pcie_link_generation_max', '', 0, ENUM, 'Highest PCIe generation of GPU and slot'),
   gauge('gpu_pcie_link_width', '', 0, ENUM, 'PCIe lanes in use'),
   gauge('gpu_pcie_link_width_max', '', 0, ENUM, 'Most PCIe lanes of GPU and slot'),
-  counter('gpu_io_bytes_total', 'By', 0, COUNT, 'Bytes by bus (pcie, nvlink) and direction (transmit, receive)'),
+  counter('gpu_io_bytes_total', 'By', 0, BYTES, 'Bytes by bus (pcie, nvlink) and direction (transmit, receive)'),
   gauge('gpu_io_bytes_per_second', 'By/s', 0, BYTES_PER_SECOND, 'Traffic by bus (pcie, nvlink) and direction (transmit, receive), headers included'),
 
   // NVLink, xGMI, fabric: label `link`, which is missing where a source gives only the sum of all links
   gauge('gpu_nvlink_throughput_bytes_per_second', 'By/s', -3, BYTES_PER_SECOND, 'NVLink payload of all links, both directions added'),
-  counter('gpu_link_bytes_total', 'By', 0, COUNT, 'Bytes by link and direction'),
+  counter('gpu_link_bytes_total', 'By', 0, BYTES, 'Bytes by link and direction'),
   gauge('gpu_link_state', '', 0, ENUM, 'State by link: 0 down, 1 up, 2 disabled'),
   counter('gpu_link_crc_flit_errors_total', '1', 0, COUNT, 'CRC errors of flow control, by link'),
   counter('gpu_link_crc_data_errors_total', '1', 0, COUNT, 'CRC errors of data, by link'),

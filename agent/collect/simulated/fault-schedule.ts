@@ -23,6 +23,7 @@ export interface FaultScheduleOptions {
 }
 
 interface Due {
+  /** AT_ONCE, or seconds since the first read. */
   readonly at: number;
   readonly gpu: number;
   readonly effect: FaultEffect;
@@ -45,16 +46,17 @@ const BY_CHANCE = Object.entries(FAULTS as Record<FaultKind, FaultEffect>).filte
   ([, effect]) => effect.byChanceSeconds !== undefined,
 ) as [FaultKind, FaultEffect & { byChanceSeconds: number }][];
 
+/** Of an injected fault: its duration counts from the read that it begins with. */
+const AT_ONCE = -1;
 const NOTHING: readonly Onset[] = [];
 
 /** Which faults each GPU has now: from the script, from `inject`, and by chance. Time is seconds since the first read. */
 export class FaultSchedule {
   readonly #options: FaultScheduleOptions;
   readonly #conditions: Conditions[];
-  /** Sorted by time, the next one last. */
-  #due: Due[];
+  /** Sorted by time. */
+  readonly #due: Due[];
   #active: Active[] = [];
-  #now = 0;
   #nextByChance: number;
 
   /** Throws `invalid_config` where a scripted fault is not one. */
@@ -67,8 +69,7 @@ export class FaultSchedule {
         `Cannot script ${options.script.length} faults: at most ${MAX_FAULTS} are allowed`,
       );
     }
-    this.#due = options.script.map((fault) => this.#check(fault, fault.at, 'invalid_config'));
-    this.#due.sort(latestFirst);
+    this.#due = options.script.map((fault) => this.#check(fault, fault.at, 'invalid_config')).sort(byTime);
     this.#nextByChance = this.#drawNext(0);
   }
 
@@ -81,7 +82,7 @@ export class FaultSchedule {
    * `resource_exhausted` over MAX_FAULTS.
    */
   inject(fault: InjectedFault): void {
-    const due = this.#check(fault, this.#now, 'invalid_input');
+    const due = this.#check(fault, AT_ONCE, 'invalid_input');
     if (this.#due.length + this.#active.length >= MAX_FAULTS) {
       throw new FleetError(
         'resource_exhausted',
@@ -89,7 +90,7 @@ export class FaultSchedule {
       );
     }
     this.#due.push(due);
-    this.#due.sort(latestFirst);
+    this.#due.sort(byTime);
   }
 
   /**
@@ -97,22 +98,24 @@ export class FaultSchedule {
    * call, so that no fault is too short to be read.
    */
   advance(now: number): readonly Onset[] {
-    this.#now = now;
     const before = this.#active.length;
     this.#active = before === 0 ? this.#active : this.#active.filter(({ endsAt }) => endsAt > now);
     const ended = this.#active.length !== before;
     const begun = this.#takeDue(now);
     if (!ended && begun.length === 0) return NOTHING;
-    for (const { gpu, effect, at, seconds } of begun) this.#active.push({ gpu, effect, endsAt: at + seconds });
+    for (const { gpu, effect, at, seconds } of begun)
+      this.#active.push({ gpu, effect, endsAt: (at === AT_ONCE ? now : at) + seconds });
     for (let gpu = 0; gpu < this.#conditions.length; gpu++) {
-      this.#conditions[gpu] = combine(this.#active.filter((one) => one.gpu === gpu).map(({ effect }) => effect));
+      this.#conditions[gpu] = combine(
+        this.#active.filter((one) => one.gpu === gpu).map(({ effect }) => effect),
+      );
     }
     return begun.map(({ gpu, effect }) => ({ gpu, xid: effect.xid }));
   }
 
   #takeDue(now: number): Due[] {
     const begun: Due[] = [];
-    while (this.#due.length > 0 && this.#due.at(-1)!.at <= now) begun.push(this.#due.pop()!);
+    while (this.#due.length > 0 && this.#due[0]!.at <= now) begun.push(this.#due.shift()!);
     while (this.#nextByChance <= now) {
       const one = this.#drawFault(this.#nextByChance);
       if (this.#active.length + begun.length < MAX_FAULTS) begun.push(one);
@@ -135,7 +138,10 @@ export class FaultSchedule {
   #check(fault: InjectedFault, at: number, code: 'invalid_config' | 'invalid_input'): Due {
     const known = effectOf(fault.kind);
     const fail = (cause: string): never => {
-      throw new FleetError(code, `Cannot inject fault "${fault.kind.slice(0, 100)}" into GPU ${fault.gpu}: ${cause}`);
+      throw new FleetError(
+        code,
+        `Cannot inject fault "${fault.kind.slice(0, 100)}" into GPU ${fault.gpu}: ${cause}`,
+      );
     };
     if (!known) return fail(`the kinds are ${Object.keys(FAULTS).join(', ')}`);
     if (!Number.isInteger(fault.gpu) || fault.gpu < 0 || fault.gpu >= this.#options.gpus) {
@@ -146,6 +152,6 @@ export class FaultSchedule {
   }
 }
 
-function latestFirst(a: Due, b: Due): number {
-  return b.at - a.at;
+function byTime(a: Due, b: Due): number {
+  return a.at - b.at;
 }

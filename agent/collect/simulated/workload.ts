@@ -75,7 +75,14 @@ export class Workload {
   #ramp(): void {
     const done = (this.#now - this.#began) / (this.#ends - this.#began);
     const job = this.#job;
-    this.#set(0.15 + 0.8 * done, 0.8 * done * job.compute, job.memory * Math.min(1, 1.5 * done), 0.2 * done, 0.1, 0);
+    this.#set(
+      0.15 + 0.8 * done,
+      0.8 * done * job.compute,
+      job.memory * Math.min(1, 1.5 * done),
+      0.2 * done,
+      0.1,
+      0,
+    );
   }
 
   #steady(): void {
@@ -87,10 +94,24 @@ export class Workload {
       return;
     }
     const reducing = 0.5 + 0.5 * Math.sin((2 * Math.PI * sinceStart) / job.stepSeconds);
-    this.#set(0.995, job.compute * (1 - 0.08 * reducing), job.memory, job.network * (0.6 + 0.4 * reducing), 0.01, 0.002);
+    this.#set(
+      0.995,
+      job.compute * (1 - 0.08 * reducing),
+      job.memory,
+      job.network * (0.6 + 0.4 * reducing),
+      0.01,
+      0.002,
+    );
   }
 
-  #set(busy: number, compute: number, memory: number, network: number, fromHost: number, toHost: number): void {
+  #set(
+    busy: number,
+    compute: number,
+    memory: number,
+    network: number,
+    fromHost: number,
+    toHost: number,
+  ): void {
     this.busy = busy;
     this.compute = compute;
     this.tensor = compute * this.#job.tensor;

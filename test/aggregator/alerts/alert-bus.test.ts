@@ -1,3 +1,4 @@
+import { cp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
@@ -62,6 +63,7 @@ interface Heard {
 async function hear(url: string, count: number): Promise<Heard[]> {
   const connection = await connect({ servers: url });
   const jsm = await jetstreamManager(connection);
+  await until(() => jsm.streams.info(STREAM), { timeoutMs: 20_000, what: 'the stream is there' });
   await jsm.consumers.add(STREAM, {
     durable_name: 'pager',
     ack_policy: AckPolicy.Explicit,
@@ -149,13 +151,23 @@ describe('the alert bus', () => {
     await nats.kill9();
     await using temp = tempDir('bus');
     await using opened = await openBus(join(temp.path, 'spool'), nats.url);
-    for (let t = 1; t <= 20; t++) opened.bus.publish(alertOf('0', t));
-    await until(() => opened.spool.waitingCount === 20, { timeoutMs: 5_000, what: 'all on disk' });
-    expect(opened.bus.status()).toMatchObject({ nats: 'disconnected', waiting: 20 });
+    // More than the window in memory: the rest is read back from disk, in order.
+    const count = 4_500;
+    for (let t = 1; t <= count; t++) opened.bus.publish(alertOf('0', t));
+    for (let t = 1; t <= 20; t++) opened.bus.publish(alertOf('1', t));
+    await until(() => opened.spool.waitingCount === count + 20, { timeoutMs: 10_000, what: 'all on disk' });
+    expect(opened.bus.status()).toMatchObject({ nats: 'disconnected', waiting: count + 20 });
     expect(await opened.registry.metrics()).toContain('gpufleet_nats_connected 0');
     await nats.restart();
     await drained(opened.bus);
-    expect(ids(await hear(nats.url, 20))).toEqual(Array.from({ length: 20 }, (_, i) => `0:${i + 1}`));
+    // The stream keeps the last 64 of an alert.
+    const heard = await hear(nats.url, 64 + 20);
+    const of = (gpu: string) => ids(heard.filter(({ alert }) => alert.gpu === gpu));
+    expect(of('0')).toEqual(Array.from({ length: 64 }, (_, i) => `0:${count - 63 + i}`));
+    expect(of('1')).toEqual(Array.from({ length: 20 }, (_, i) => `1:${i + 1}`));
+    expect(await opened.registry.metrics()).toContain(
+      `gpufleet_alert_published_total{outcome="publish"} ${count + 20}`,
+    );
   });
 
   it('publishes after a restart what a crash left between the disk and NATS', async () => {
@@ -189,33 +201,40 @@ describe('the alert bus', () => {
     expect(ids(await hear(nats.url, 2))).toEqual(['0:1', '0:2']);
   });
 
-  it('publishes again what a restored NATS has lost', async () => {
+  it('publishes again what a NATS restored from a backup has lost', async () => {
+    await using nats = await startNats();
+    await using temp = tempDir('bus');
+    await using opened = await openBus(join(temp.path, 'spool'), nats.url);
+    opened.bus.publish(alertOf('0', 1));
+    await drained(opened.bus);
+    await nats.stop();
+    await cp(nats.dataDir, join(temp.path, 'backup'), { recursive: true });
+    await nats.restart();
+    for (let t = 2; t <= 3; t++) opened.bus.publish(alertOf('0', t));
+    opened.bus.publish(alertOf('1', 1));
+    await drained(opened.bus);
+    await nats.stop();
+    await rm(nats.dataDir, { recursive: true });
+    await cp(join(temp.path, 'backup'), nats.dataDir, { recursive: true });
+    await nats.restart();
+    const heard = await hear(nats.url, 4);
+    expect(ids(heard).sort()).toEqual(['0:1', '0:2', '0:3', '1:1']);
+    await drained(opened.bus);
+  });
+
+  it('publishes again, in order, what it kept of a stream that was deleted', async () => {
     await using nats = await startNats();
     await using temp = tempDir('bus');
     await using opened = await openBus(join(temp.path, 'spool'), nats.url);
     for (let t = 1; t <= 3; t++) opened.bus.publish(alertOf('0', t));
-    opened.bus.publish(alertOf('1', 1));
     await drained(opened.bus);
-    {
-      // A backup from after the first transition: the rest is gone, and so is the whole of the other alert.
-      const connection = await connect({ servers: nats.url });
-      const jsm = await jetstreamManager(connection);
-      await jsm.streams.delete(STREAM);
-      await connection.close();
-    }
+    const connection = await connect({ servers: nats.url });
+    await (await jetstreamManager(connection)).streams.delete(STREAM);
+    await connection.close();
     await nats.kill9();
     await nats.restart();
-    await until(
-      async () => (await opened.bus.lastStates(100)).length === 2 && opened.bus.status().waiting === 0,
-      {
-        timeoutMs: 20_000,
-        what: 'published again',
-      },
-    );
+    expect(ids(await hear(nats.url, 3))).toEqual(['0:1', '0:2', '0:3']);
     await drained(opened.bus);
-    const heard = await hear(nats.url, 4);
-    expect(ids(heard.filter(({ alert }) => alert.gpu === '0'))).toEqual(['0:1', '0:2', '0:3']);
-    expect(ids(heard.filter(({ alert }) => alert.gpu === '1'))).toEqual(['1:1']);
   });
 
   it('refuses a second owner with older news, and lets one with newer news go on from the count', async () => {
@@ -326,6 +345,42 @@ describe('the alert bus', () => {
     }
     await using opened = await openBus(folder, undefined);
     expect(await opened.bus.lastStates()).toEqual([alertOf('0', 1)]);
+  });
+
+  it('publishes from memory where the disk refuses: an alert that nobody hears is worse than one a crash would lose', async () => {
+    await using nats = await startNats();
+    await using temp = tempDir('bus');
+    const registry = createRegistry();
+    await using real = await openAlertSpool(join(temp.path, 'spool'), { logger: silentLogger, registry });
+    const spool: AlertSpool = Object.assign(Object.create(real) as AlertSpool, {
+      append: () => Promise.reject(new Error('ENOSPC: no space left on device')),
+      sent: (...args: Parameters<AlertSpool['sent']>) => real.sent(...args),
+      waiting: (...args: Parameters<AlertSpool['waiting']>) => real.waiting(...args),
+      tail: () => real.tail(),
+    });
+    Object.defineProperty(spool, 'waitingCount', { get: () => real.waitingCount });
+    await using bus = await createAlertBus({
+      nats: { servers: [nats.url] },
+      spool,
+      clock: systemClock,
+      logger: silentLogger,
+      registry,
+    });
+    await until(() => bus.status().nats === 'connected', { timeoutMs: 10_000, what: 'connected' });
+    bus.publish(alertOf('0', 1));
+    expect(ids(await hear(nats.url, 1))).toEqual(['0:1']);
+    expect(await registry.metrics()).toContain('gpufleet_alert_bus_dropped_total{reason="disk"} 1');
+  });
+
+  it('holds a bounded number of transitions that are not yet on disk, and counts the rest', async () => {
+    await using temp = tempDir('bus');
+    await using opened = await openBus(join(temp.path, 'spool'), undefined);
+    const alert = alertOf('0', 1);
+    // The first goes into the write that starts at once; nothing is written before this loop ends.
+    for (let i = 0; i < 50_000 + 3; i++) opened.bus.publish(alert);
+    expect(await opened.registry.metrics()).toContain(
+      'gpufleet_alert_bus_dropped_total{reason="queue_full"} 2',
+    );
   });
 
   it('disposes twice as once, and counts what comes after', async () => {

@@ -1,0 +1,87 @@
+import { expect, test } from 'vitest';
+import type { Clock } from '#shared/model/clock.ts';
+import { createDictionary } from '#shared/wire/dictionary.ts';
+import type { Collector, Reading } from '../../../agent/collect/collector.ts';
+import { schedule } from '../../../agent/collect/scheduler.ts';
+import { until } from '../../support/wait.ts';
+
+const dictionary = createDictionary('s', 20, []);
+const reading: Reading = {
+  dictionary,
+  timestampMs: 0,
+  values: new Float64Array(0),
+  states: new Uint8Array(0),
+  events: [],
+  rejected: new Map(),
+};
+
+/** Runs a schedule until the body is done; the wall clock can be moved. */
+async function run(
+  collect: Collector['collect'],
+  body: (
+    seen: { stamps: number[]; failures: unknown[]; steps: number[] },
+    step: (ms: number) => void,
+  ) => Promise<void>,
+) {
+  let offset = 0;
+  const clock: Clock = { now: () => Date.now() + offset, monotonic: () => performance.now() };
+  const seen = { stamps: [] as number[], failures: [] as unknown[], steps: [] as number[] };
+  const stop = new AbortController();
+  const running = schedule(
+    {
+      collector: { name: 's', intervalMs: 20, collect, async [Symbol.asyncDispose]() {} },
+      clock,
+      phase: 0.5,
+      onReading: async ({ timestampMs }) => void seen.stamps.push(timestampMs),
+      onFailure: (error) => seen.failures.push(error),
+      onClockStep: async (ms) => void seen.steps.push(ms),
+    },
+    stop.signal,
+  );
+  await body(seen, (ms) => {
+    offset += ms;
+  });
+  stop.abort();
+  await running;
+  return seen;
+}
+
+test('ticks stand on the grid of the interval, none twice', async () => {
+  const { stamps } = await run(
+    async () => reading,
+    async ({ stamps }) => {
+      await until(() => stamps.length >= 10, { timeoutMs: 10_000, what: '10 ticks' });
+    },
+  );
+  expect(stamps.filter((at) => at % 20 === 10).length).toBeGreaterThanOrEqual(stamps.length - 2);
+  expect(new Set(stamps).size).toBe(stamps.length);
+});
+
+test('a clock that steps back is reported, and no timestamp comes twice', async () => {
+  const { stamps, steps } = await run(
+    async () => reading,
+    async ({ stamps }, step) => {
+      await until(() => stamps.length >= 5, { timeoutMs: 10_000, what: 'ticks' });
+      step(-200);
+      await until(() => stamps.length >= 30, { timeoutMs: 10_000, what: 'ticks after the step' });
+    },
+  );
+  expect(steps.length).toBe(1);
+  expect(steps[0]).toBeGreaterThan(100);
+  expect(new Set(stamps).size).toBe(stamps.length);
+});
+
+test('a source that hangs is given up at its deadline, and the next tick is tried', async () => {
+  let calls = 0;
+  const { failures, stamps } = await run(
+    (signal) =>
+      calls++ === 0
+        ? new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
+        : Promise.resolve(reading),
+    async ({ stamps }) => {
+      await until(() => stamps.length >= 2, { timeoutMs: 10_000, what: 'ticks after the hang' });
+    },
+  );
+  expect(String(failures[0])).toContain('no answer within its deadline');
+  expect(stamps.length).toBeGreaterThanOrEqual(2);
+});

@@ -1,0 +1,29 @@
+import { expect, test } from 'vitest';
+import { CASES } from '../../benchmarks/cases.ts';
+import { toJson, toTable } from '../../benchmarks/report.ts';
+import { DATA_DIR } from '../support/data.ts';
+
+test.each(CASES)(
+  'case $name still runs and gives numbers: a benchmark that rots measures nothing',
+  { timeout: 60_000 },
+  async (one) => {
+    const metrics = await one.run({ seed: 1, tiny: true, dataDir: DATA_DIR, log: () => {} });
+    expect(Object.keys(metrics).length).toBeGreaterThan(0);
+    for (const [name, value] of Object.entries(metrics)) {
+      expect(value, name).toBeGreaterThan(0);
+      expect(Number.isFinite(value), name).toBe(true);
+    }
+  },
+);
+
+test('the report: a table for people, one object for programs, medians in both', () => {
+  const results = [
+    {
+      name: 'codec',
+      runs: [{ bytes_per_sample: 1 }, { bytes_per_sample: 9 }, { bytes_per_sample: 2 }],
+      otherCores: [0, 0.5, 0.1],
+    },
+  ];
+  expect(JSON.parse(toJson(results))).toEqual({ cases: { codec: { bytes_per_sample: 2 } } });
+  expect(toTable(results)).toMatch(/codec +\| bytes_per_sample +\| 2\.000 +\| 1\.000 – 9\.000 +\| 0\.10/);
+});
