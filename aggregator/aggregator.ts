@@ -149,7 +149,7 @@ export class Aggregator implements AsyncDisposable {
 
   *#figures(): Iterable<NodeFigures> {
     const scores = Map.groupBy(this.health.scores(), ({ source }) => `${source.cluster}\n${source.node}`);
-    for (const { source, connected } of this.latest.sources()) {
+    for (const { source, connected } of this.latest.nodes()) {
       yield { source, up: connected, gpus: scores.get(`${source.cluster}\n${source.node}`) ?? [] };
     }
   }

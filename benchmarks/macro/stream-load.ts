@@ -117,6 +117,7 @@ async function open(
       ),
     ),
   );
+  call.write(requests[0]!);
   const loop = requests.length - 1;
   const pump = (): void => {
     if (performance.now() >= until) {
@@ -127,8 +128,7 @@ async function open(
   };
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   call.on('data', ({ message }: StreamResponse) => {
-    if (message.case === 'welcome') call.write(requests[0]!);
-    else if (message.case === 'ack')
+    if (message.case === 'ack')
       for (const { first, last } of message.value.accepted) counter.acked += Number(last - first) + 1;
     pump();
   });

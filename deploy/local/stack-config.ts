@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import type { LogLevel } from '#shared/logging/logger.ts';
@@ -25,6 +25,8 @@ export interface StackFiles {
   readonly agent: string;
   readonly aggregator: string;
   readonly tokens: string;
+  /** What our own VictoriaMetrics scrapes. */
+  readonly scrape: string;
 }
 
 /** Writes the configuration of agent and aggregator below `<data>/config`, and the token file once. */
@@ -35,10 +37,12 @@ export function writeStackConfig(settings: StackSettings): StackFiles {
     agent: join(folder, 'agent.yaml'),
     aggregator: join(folder, 'aggregator.yaml'),
     tokens: join(settings.data, 'tokens'),
+    scrape: join(folder, 'scrape.yaml'),
   };
   if (!existsSync(files.tokens)) writeFileSync(files.tokens, newTokens(), { mode: 0o600 });
   writeYaml(files.agent, agentConfig(settings));
   writeYaml(files.aggregator, aggregatorConfig(settings, files.tokens));
+  writeYaml(files.scrape, scrapeConfig(settings.ports.api, readToken(files.tokens, 'viewer')));
   return files;
 }
 
@@ -71,14 +75,35 @@ export function aggregatorConfig(settings: StackSettings, tokens: string): objec
   };
 }
 
+/** The aggregator's own metrics, for the dashboard. Samples of GPUs come by remote write and are not scraped. */
+export function scrapeConfig(apiPort: number, token: string | undefined): object {
+  return {
+    scrape_configs: [
+      {
+        job_name: 'gpufleet-aggregator',
+        scrape_interval: '10s',
+        ...(token === undefined ? {} : { bearer_token: token }),
+        static_configs: [{ targets: [`127.0.0.1:${apiPort}`] }],
+      },
+    ],
+  };
+}
+
+/** The first token of a role. */
+function readToken(file: string, role: string): string | undefined {
+  const lines = readFileSync(file, 'utf8').split('\n');
+  return lines.map((line) => line.trim().split(/\s+/)).find(([first]) => first === role)?.[1];
+}
+
 /** Flags of our own VictoriaMetrics. A year is kept; deduplication makes a sample that was sent twice count once. */
-export function victoriaMetricsFlags(data: string, port: number): string[] {
+export function victoriaMetricsFlags(data: string, port: number, scrape: string): string[] {
   return [
     `-httpListenAddr=127.0.0.1:${port}`,
     `-storageDataPath=${join(data, 'victoria-metrics')}`,
     '-retentionPeriod=12',
     '-dedup.minScrapeInterval=1ms',
     '-http.maxGracefulShutdownDuration=1s',
+    `-promscrape.config=${scrape}`,
   ];
 }
 
@@ -88,7 +113,9 @@ export function natsFlags(data: string, port: number): string[] {
 }
 
 function writeYaml(file: string, value: object): void {
-  writeFileSync(file, `# Written by npm start at every start: changes here are lost.\n${stringify(value)}`);
+  const text = `# Written by npm start at every start: changes here are lost.\n${stringify(value)}`;
+  // One of them holds a token.
+  writeFileSync(file, text, { mode: 0o600 });
 }
 
 /** Lines of `<role> <token> [name]`. */

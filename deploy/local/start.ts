@@ -24,14 +24,14 @@ function say(line: string): void {
   process.stdout.write(`gpufleet: ${line}\n`);
 }
 
-function serverParts(data: string, ports: Ports, servers: Servers): Part[] {
+function serverParts({ data, ports }: StartOptions, servers: Servers, files: StackFiles): Part[] {
   const parts: Part[] = [];
   const { victoriaMetrics, nats } = servers;
   if (victoriaMetrics?.binary !== undefined) {
     parts.push({
       name: 'victoria-metrics',
       command: victoriaMetrics.binary,
-      args: victoriaMetricsFlags(data, ports.victoriaMetrics),
+      args: victoriaMetricsFlags(data, ports.victoriaMetrics, files.scrape),
       readyUrls: [`${victoriaMetrics.url}/health`],
       stage: 0,
     });
@@ -112,7 +112,7 @@ async function run(options: StartOptions, stop: AbortSignal, stack: Stack): Prom
     victoriaMetrics: servers.victoriaMetrics?.url,
     nats: servers.nats?.url,
   });
-  const own = serverParts(options.data, options.ports, servers);
+  const own = serverParts(options, servers, files);
   if (own.length > 0) say(`starting ${own.map(({ name }) => name).join(' and ')}`);
   await stack.start(own, stop);
   say('starting the aggregator');

@@ -8,7 +8,7 @@ export interface DcgmField {
   /** Labels that the field's meaning adds, such as sensor="core". */
   readonly labels: Labels;
   /** Labels that the exporter gives on this field and that belong to the series: theirs to ours. */
-  readonly labelsFrom: Readonly<Record<string, string>>;
+  readonly labelsFrom: ReadonlyMap<string, string>;
   /** What the series is about: a GPU or one of its MIG instances, or an NVSwitch. */
   readonly entity: 'gpu' | 'switch';
   readonly width: DcgmWidth;
@@ -94,7 +94,14 @@ function field(
   entity: DcgmField['entity'] = 'gpu',
 ): (readonly [name: string, field: DcgmField])[] {
   const metric = metricNamed(metricName)!;
-  const one = { metric, labels: Object.entries(labels), labelsFrom, entity, width, ...convert };
+  const one = {
+    metric,
+    labels: Object.entries(labels),
+    labelsFrom: new Map(Object.entries(labelsFrom)),
+    entity,
+    width,
+    ...convert,
+  };
   return names.map((name) => [name, one]);
 }
 

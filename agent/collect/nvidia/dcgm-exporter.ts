@@ -35,8 +35,8 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 const DEFAULT_SERIES_LIMIT = 10_000;
 /** Enough to recognise who is too many. */
 const NAMED_REFUSED = 5;
-/** Codes of one Xid byte and more; a larger one is no Xid. */
-const MAX_XID = 65_535;
+/** The catalogue's highest code is 173: this leaves room, and refuses what is no code. */
+const MAX_XID = metricNamed('gpu_xid_last')!.max;
 
 const NOBODY = new Int32Array(0);
 const UP = 0;

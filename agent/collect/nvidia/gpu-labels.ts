@@ -24,7 +24,7 @@ export interface GpuLabels {
 type Part = 'gpu' | 'uuid' | 'model' | 'migId' | 'migProfile';
 
 /** Spellings of dcgm-exporter 2 to 4.8, and those of its link and switch series (gpu_uuid, model_name). */
-const PARTS: Readonly<Record<string, Part>> = {
+const PARTS: ReadonlyMap<string, Part> = mapOf({
   gpu: 'gpu',
   UUID: 'uuid',
   uuid: 'uuid',
@@ -34,17 +34,17 @@ const PARTS: Readonly<Record<string, Part>> = {
   model: 'model',
   GPU_I_ID: 'migId',
   GPU_I_PROFILE: 'migProfile',
-};
+});
 
-const FACTS: Readonly<Record<string, string>> = {
+const FACTS = mapOf({
   pci_bus_id: 'pci_bus_id',
   device: 'device',
   Hostname: 'hostname',
   hostname: 'hostname',
-};
+});
 
 /** Kubernetes, as given and as Prometheus renames it (exported_), older exporters, and the HPC job mapping. */
-const JOB: Readonly<Record<string, string>> = {
+const JOB = mapOf({
   ...Object.fromEntries(
     ['container', 'namespace', 'pod', 'pod_uid', 'hpc_job', 'vgpu'].flatMap((name) => [
       [name, name],
@@ -54,29 +54,29 @@ const JOB: Readonly<Record<string, string>> = {
   container_name: 'container',
   pod_name: 'pod',
   pod_namespace: 'namespace',
-};
+});
 
 /** dcgm-exporter prints a field that is configured as a label under the field's name, on every series. */
 const FIELD = /^DCGM_FI_(?:DEV_|SYSTEM_)?(.+)$/;
 /** Where the DCGM 4.6 name of a text field differs in more than its prefix. */
-const RENAMED_FIELDS: Readonly<Record<string, string>> = {
+const RENAMED_FIELDS = mapOf({
   board_serial: 'serial',
   gpu_name: 'name',
   gpu_brand: 'brand',
   gpu_minor_number: 'minor_number',
-};
+});
 
 /** Sorts out a line's labels. `taken` are those that its field claims for the series, such as xid. */
-export function sortOutLabels(labels: Labels, taken: Readonly<Record<string, string>>): GpuLabels {
+export function sortOutLabels(labels: Labels, taken: ReadonlyMap<string, string>): GpuLabels {
   const parts: Record<Part, string> = { gpu: '', uuid: '', model: '', migId: '', migProfile: '' };
   const facts = new Map<string, string>();
   const job = new Map<string, string>();
   const others = new Map<string, string>();
   for (const [name, value] of labels) {
-    if (Object.hasOwn(taken, name)) continue;
-    const part = PARTS[name];
-    const fact = FACTS[name] ?? factOfField(name);
-    const ofJob = JOB[name];
+    if (taken.has(name)) continue;
+    const part = PARTS.get(name);
+    const fact = FACTS.get(name) ?? factOfField(name);
+    const ofJob = JOB.get(name);
     if (part !== undefined && parts[part] === '') parts[part] = value;
     else if (fact !== undefined && !facts.has(fact)) facts.set(fact, value);
     else if (ofJob !== undefined && !job.has(ofJob)) job.set(ofJob, value);
@@ -88,5 +88,10 @@ export function sortOutLabels(labels: Labels, taken: Readonly<Record<string, str
 
 function factOfField(label: string): string | undefined {
   const name = FIELD.exec(label)?.[1]?.toLowerCase();
-  return name === undefined ? undefined : (RENAMED_FIELDS[name] ?? name);
+  return name === undefined ? undefined : (RENAMED_FIELDS.get(name) ?? name);
+}
+
+/** A map and not an object: a label may be named `constructor`. */
+function mapOf<T extends string>(entries: Readonly<Record<string, T>>): ReadonlyMap<string, T> {
+  return new Map(Object.entries(entries));
 }

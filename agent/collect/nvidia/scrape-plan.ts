@@ -185,7 +185,7 @@ function canonicalSeries(
   const gpu = labels && gpus.of(labels);
   if (!field || !gpu || !scopes) return undefined;
   const claimed = head.labels.flatMap(([name, value]): Labels => {
-    const ours = field.labelsFrom[name];
+    const ours = field.labelsFrom.get(name);
     return ours === undefined ? [] : [[ours, value]];
   });
   return seriesOf(field.metric, [

@@ -1,15 +1,15 @@
 const DECIMAL = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,5})?$/;
-const SPECIAL: Readonly<Record<string, number>> = {
-  nan: Number.NaN,
-  inf: Number.POSITIVE_INFINITY,
-  infinity: Number.POSITIVE_INFINITY,
-};
+const SPECIAL: ReadonlyMap<string, number> = new Map([
+  ['nan', Number.NaN],
+  ['inf', Number.POSITIVE_INFINITY],
+  ['infinity', Number.POSITIVE_INFINITY],
+]);
 
 /** The value of a token such as `67.433000`, `9.2e+18`, `+Inf`, `NaN`; undefined where it is none. */
 export function parseValue(token: string): number | undefined {
   if (DECIMAL.test(token)) return Number(token);
   const sign = token[0] === '-' || token[0] === '+' ? token[0] : '';
-  const special = SPECIAL[token.slice(sign.length).toLowerCase()];
+  const special = SPECIAL.get(token.slice(sign.length).toLowerCase());
   if (special === undefined) return undefined;
   return sign === '-' ? -special : special;
 }

@@ -69,6 +69,8 @@ export class Scraper implements AsyncDisposable {
         : encoding !== 'identity' && encoding !== 'gzip'
           ? `its content encoding is ${String(encoding)}`
           : undefined;
+    // A body that is given up says so by an error event, which would end the process if nobody listened.
+    body.on('error', () => {});
     if (refusal !== undefined) {
       body.destroy();
       throw new FleetError('unavailable', `Cannot scrape ${this.#shown}: ${refusal}`);

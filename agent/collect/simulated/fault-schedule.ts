@@ -47,7 +47,9 @@ const BY_CHANCE = Object.entries(FAULTS as Record<FaultKind, FaultEffect>).filte
 ) as [FaultKind, FaultEffect & { byChanceSeconds: number }][];
 
 /** Of an injected fault: its duration counts from the read that it begins with. */
-const AT_ONCE = -1;
+const AT_ONCE = -Infinity;
+/** Far above the highest Xid of today's drivers, 173; as many as a configuration may name. */
+const MAX_XID = 1000;
 const NOTHING: readonly Onset[] = [];
 
 /** Which faults each GPU has now: from the script, from `inject`, and by chance. Time is seconds since the first read. */
@@ -146,6 +148,14 @@ export class FaultSchedule {
     if (!known) return fail(`the kinds are ${Object.keys(FAULTS).join(', ')}`);
     if (!Number.isInteger(fault.gpu) || fault.gpu < 0 || fault.gpu >= this.#options.gpus) {
       return fail(`the node has GPUs 0 to ${this.#options.gpus - 1}`);
+    }
+    if (!(at === AT_ONCE || (at >= 0 && at < Infinity))) return fail(`it begins ${at} s after the start`);
+    if (fault.duration !== undefined && !(fault.duration > 0)) return fail(`it lasts ${fault.duration} ms`);
+    if (
+      fault.code !== undefined &&
+      !(Number.isInteger(fault.code) && fault.code > 0 && fault.code <= MAX_XID)
+    ) {
+      return fail(`${fault.code} is not an Xid`);
     }
     const effect = fault.code === undefined ? known : { ...known, xid: fault.code };
     return { at, gpu: fault.gpu, effect, seconds: (fault.duration ?? Infinity) / 1000 };

@@ -4,7 +4,7 @@ import type { GpuProfile } from './profiles.ts';
 import type { Workload } from './workload.ts';
 
 /** Bits of gpu_clock_event_reasons (NVML, nvmlClocksEventReasons). */
-export const EventReason = {
+const EventReason = {
   Idle: 0x1,
   SwPowerCap: 0x4,
   HwSlowdown: 0x8,
@@ -39,7 +39,7 @@ const HOTTEST_CELSIUS = 110;
 /** Byte counters wrap here, as hardware's do: up to 2^53 every byte is told apart. */
 const BYTES_WRAP = 2 ** 52;
 /** Links whose own counters are read; the others carry the same. */
-export const READ_LINKS = 2;
+const READ_LINKS = 2;
 
 /** How far first-order responses get in one step; shared by all GPUs of a node. */
 export interface Response {
@@ -149,7 +149,7 @@ export class SimulatedGpu {
   }
 
   get remappedRows(): number {
-    return Math.min(MAX_REMAPPED_ROWS, Math.ceil(this.uncorrected));
+    return Math.min(MAX_REMAPPED_ROWS, counted(this.uncorrected));
   }
 
   get usableMebibytes(): number {
@@ -251,7 +251,7 @@ export class SimulatedGpu {
     if (reasons & EventReason.HwPowerBrake) this.hwPowerBrakeSeconds += seconds;
   }
 
-  /** Faults add fractions of errors, chance whole ones; what is shown is rounded up. */
+  /** Faults add fractions of errors, chance whole ones (see `counted`). */
   #countErrors(seconds: number): void {
     const { conditions } = this;
     this.#untilCorrected -= seconds;
@@ -274,6 +274,14 @@ export class SimulatedGpu {
       this.linkReceived[link] = (this.linkReceived[link]! + (this.nvlinkReceive / up) * seconds) % BYTES_WRAP;
     }
   }
+}
+
+/**
+ * Errors as a counter shows them: a fault adds fractions, and the first error shows at once. The margin takes away
+ * what adding fractions leaves behind (30 times 0.1 is a little over 3).
+ */
+export function counted(errors: number): number {
+  return Math.ceil(errors - 1e-6);
 }
 
 function share(value: number): number {

@@ -14,7 +14,7 @@ export class SimulatedNode {
   readonly gpus: readonly SimulatedGpu[];
   readonly workload: Workload;
   /** Seconds simulated. */
-  now = 0;
+  #now = 0;
   readonly #inletCelsius: number;
   readonly #dayPhase: number;
   #response: Response = responseOf(STEP_SECONDS);
@@ -37,7 +37,7 @@ export class SimulatedNode {
     const step = seconds / steps;
     if (step !== this.#response.seconds) this.#response = responseOf(step);
     for (let i = 0; i < steps; i++) {
-      this.now += step;
+      this.#now += step;
       this.workload.advance(step);
       const inlet = this.#inlet();
       for (const gpu of this.gpus) gpu.step(this.workload, inlet, this.#response);
@@ -46,6 +46,6 @@ export class SimulatedNode {
 
   /** The hall is 1.5 °C warmer in the afternoon than on average. */
   #inlet(): number {
-    return this.#inletCelsius + 1.5 * Math.sin((2 * Math.PI * this.now) / DAY_SECONDS + this.#dayPhase);
+    return this.#inletCelsius + 1.5 * Math.sin((2 * Math.PI * this.#now) / DAY_SECONDS + this.#dayPhase);
   }
 }

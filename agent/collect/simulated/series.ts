@@ -1,7 +1,7 @@
 import { metricNamed } from '#shared/catalogue/metrics.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import type { Labels, Series } from '#shared/model/dictionary.ts';
-import type { SimulatedGpu } from './gpu.ts';
+import { counted, type SimulatedGpu } from './gpu.ts';
 
 /** The labels that tell a board from any other: gpu, uuid, model, and what gpu_info carries besides. */
 export interface GpuIdentity {
@@ -88,10 +88,10 @@ const COLUMNS: readonly Column[] = [
   column('gpu_memory_reserved_bytes', {}, (gpu) => gpu.profile.reservedMebibytes * MEBIBYTE),
   column('gpu_memory_utilization_ratio', {}, (gpu) => gpu.usedMebibytes / gpu.usableMebibytes),
 
-  column('gpu_ecc_errors_total', { scope: 'aggregate', type: 'corrected' }, (gpu) => gpu.correctedBefore + Math.ceil(gpu.corrected)),
-  column('gpu_ecc_errors_total', { scope: 'aggregate', type: 'uncorrected' }, (gpu) => Math.ceil(gpu.uncorrected)),
-  column('gpu_ecc_errors_total', { scope: 'volatile', type: 'corrected' }, (gpu) => Math.ceil(gpu.corrected)),
-  column('gpu_ecc_errors_total', { scope: 'volatile', type: 'uncorrected' }, (gpu) => Math.ceil(gpu.uncorrected)),
+  column('gpu_ecc_errors_total', { scope: 'aggregate', type: 'corrected' }, (gpu) => gpu.correctedBefore + counted(gpu.corrected)),
+  column('gpu_ecc_errors_total', { scope: 'aggregate', type: 'uncorrected' }, (gpu) => counted(gpu.uncorrected)),
+  column('gpu_ecc_errors_total', { scope: 'volatile', type: 'corrected' }, (gpu) => counted(gpu.corrected)),
+  column('gpu_ecc_errors_total', { scope: 'volatile', type: 'uncorrected' }, (gpu) => counted(gpu.uncorrected)),
   column('gpu_retired_pages', { cause: 'dbe' }, () => 0),
   column('gpu_retired_pages', { cause: 'sbe' }, () => 0),
   column('gpu_remapped_rows', { cause: 'correctable' }, () => 0),
@@ -111,7 +111,7 @@ const COLUMNS: readonly Column[] = [
   column('gpu_link_bytes_total', { direction: 'transmit', link: '0' }, (gpu) => gpu.linkTransmitted[0]!),
   column('gpu_link_bytes_total', { direction: 'receive', link: '1' }, (gpu) => gpu.linkReceived[1]!),
   column('gpu_link_bytes_total', { direction: 'transmit', link: '1' }, (gpu) => gpu.linkTransmitted[1]!),
-  column('gpu_link_crc_flit_errors_total', { link: '0' }, (gpu) => Math.ceil(gpu.crcErrors)),
+  column('gpu_link_crc_flit_errors_total', { link: '0' }, (gpu) => counted(gpu.crcErrors)),
   column('gpu_link_state', { link: '0' }, (gpu) => (gpu.conditions.linkDown ? 0 : 1)),
   column('gpu_link_state', { link: '1' }, () => 1),
 ];

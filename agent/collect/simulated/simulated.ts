@@ -67,6 +67,8 @@ class Simulation implements SimulatedCollector {
   /** By GPU: whether it was lost at the last read. */
   readonly #lost: boolean[];
   #lastRead: number | undefined;
+  /** Since the first read, as simulated: whole milliseconds, so that a script's times are met exactly. */
+  #elapsedMs = 0;
 
   constructor(options: SimulatedOptions) {
     const {
@@ -134,8 +136,9 @@ class Simulation implements SimulatedCollector {
 
   /** To this moment; faults first, so that they act on the time that has passed since the last read. */
   #advance(nowMs: number): readonly FleetEvent[] {
-    const seconds = this.#elapsedMs(nowMs) / 1000;
-    const onsets = this.#faults.advance(this.#node.now + seconds);
+    const passedMs = this.#passedMs(nowMs);
+    this.#elapsedMs += passedMs;
+    const onsets = this.#faults.advance(this.#elapsedMs / 1000);
     let events: FleetEvent[] | undefined;
     for (const { gpu, xid } of onsets) {
       if (xid === undefined) continue;
@@ -152,12 +155,12 @@ class Simulation implements SimulatedCollector {
       events ??= [];
       events.push(presenceEvent(board, lost, nowMs));
     }
-    this.#node.advance(seconds);
+    this.#node.advance(passedMs / 1000);
     return events ?? NO_EVENTS;
   }
 
   /** A clock that stepped back tells nothing of the time that passed: one interval then. */
-  #elapsedMs(nowMs: number): number {
+  #passedMs(nowMs: number): number {
     const last = this.#lastRead;
     this.#lastRead = nowMs;
     if (last === undefined) return 0;

@@ -1,7 +1,7 @@
 import type { Prng } from './prng.ts';
 
 /** Without work; loading model and data; training. */
-export type Phase = 'idle' | 'ramp' | 'steady';
+type Phase = 'idle' | 'ramp' | 'steady';
 
 /** What one training job is like, drawn when it begins. Shares are 0 to 1. */
 interface Job {

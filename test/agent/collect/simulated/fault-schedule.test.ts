@@ -61,9 +61,17 @@ describe('a fault that cannot be', () => {
     [{ gpu: 8, kind: 'xid' }, /the node has GPUs 0 to 7/],
     [{ gpu: -1, kind: 'xid' }, /the node has GPUs 0 to 7/],
     [{ gpu: 0.5, kind: 'xid' }, /the node has GPUs 0 to 7/],
+    [{ gpu: 0, kind: 'xid', code: 0 }, /0 is not an Xid/],
+    [{ gpu: 0, kind: 'xid', code: 1001 }, /1001 is not an Xid/],
+    [{ gpu: 0, kind: 'xid', duration: -1 }, /it lasts -1 ms/],
   ])('%o is refused', (fault, message) => {
     expect(() => schedule([{ at: 0, ...fault }])).toThrow(message);
     expect(() => schedule().inject(fault)).toThrow(message);
+  });
+
+  // Lost without it: a fault that is said to begin before the start, or never, is silently one or the other.
+  test.each([-1, -5, Number.NaN, Infinity])('a script that begins one at %d s is refused', (at) => {
+    expect(() => schedule([{ at, gpu: 0, kind: 'xid' }])).toThrow(/it begins .* s after the start/);
   });
 
   // Lost without it: a loop that injects faults takes the agent's memory.
