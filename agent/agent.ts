@@ -1,5 +1,4 @@
 import { mkdir, statfs } from 'node:fs/promises';
-import type { ChannelCredentials } from '@grpc/grpc-js';
 import { showAddress } from '#shared/config/values.ts';
 import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import { counter, createRegistry, type Registry } from '#shared/instruments/registry.ts';
@@ -14,7 +13,7 @@ import type { Facts } from './collect/registry.ts';
 import { schedule } from './collect/scheduler.ts';
 import type { AgentConfig } from './config.ts';
 import { Recorder } from './recorder.ts';
-import { Uplink } from './uplink/uplink.ts';
+import { Uplink, type UplinkOptions } from './uplink/uplink.ts';
 
 export interface AgentOptions {
   readonly config: AgentConfig;
@@ -23,7 +22,7 @@ export interface AgentOptions {
   readonly machineId: string;
   readonly bootId: string;
   readonly version: string;
-  readonly credentials: ChannelCredentials;
+  readonly credentials: UplinkOptions['credentials'];
   readonly token: () => Promise<string | undefined>;
   /** Makes the collectors; called once, when the buffer's facts can be read. */
   readonly collectors: (facts: Facts) => Collector[];

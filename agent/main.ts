@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { credentials } from '@grpc/grpc-js';
 import { Command } from 'commander';
 import { describeError } from '#shared/errors/fleet-error.ts';
 import { runMain } from '#shared/lifecycle/run-main.ts';
@@ -14,6 +13,7 @@ import { createCollectors } from './collect/registry.ts';
 import { type AgentConfig, loadAgentConfig } from './config.ts';
 import { Exporter } from './expose/exporter.ts';
 import { renderTicks } from './expose/exposition.ts';
+import { channelCredentials } from './uplink/channel-credentials.ts';
 
 const command = new Command('gpufleet-agent')
   .description(
@@ -60,10 +60,17 @@ async function run(config: AgentConfig, signal: AbortSignal): Promise<void> {
       machineId,
       bootId,
       version: packageJson.version,
-      credentials: await channelCredentials(config),
+      credentials: await channelCredentials(config.tls),
       token: () => readToken(config.token_file),
       collectors: (facts) =>
-        createCollectors({ config, node, facts, clock: systemClock, logger: nodeLogger }),
+        createCollectors({
+          settings: config.collectors,
+          intervalMs: config.collection_interval,
+          node,
+          facts,
+          clock: systemClock,
+          logger: nodeLogger,
+        }),
       clock: systemClock,
       random: Math.random,
       logger: nodeLogger,
@@ -105,13 +112,6 @@ function nodesOf(config: AgentConfig): NodeOfProcess[] {
 async function renderAll(agents: readonly Agent[]): Promise<string> {
   const ticks = agents.map((agent) => renderTicks(agent.ticks, agent.identity));
   return `${ticks.join('')}${await agents[0]!.registry.metrics()}`;
-}
-
-async function channelCredentials({ tls }: AgentConfig) {
-  if (!tls) return credentials.createInsecure();
-  const read = async (file: string | undefined): Promise<Buffer | null> =>
-    file === undefined ? null : await readFile(file);
-  return credentials.createSsl(await read(tls.ca), await read(tls.key), await read(tls.cert));
 }
 
 async function readToken(file: string | undefined): Promise<string | undefined> {

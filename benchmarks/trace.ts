@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
+import { dcgmField } from '#shared/catalogue/dcgm.ts';
 import type { Dictionary, Kind } from '#shared/model/dictionary.ts';
 import { createDictionary } from '#shared/wire/dictionary.ts';
 import type { BenchOptions } from './bench-case.ts';
@@ -54,7 +55,10 @@ function traceDictionary(
     columns.map((column) => {
       const [field, gpu] = column.split('/');
       const { kind, decimals } = fields.get(field!)!;
-      return { name: field!, labels: gpuLabels(gpu!), kind, decimals, help: '', unit: '' };
+      // Canonical names, so that health and rules find what they look at; the values stay as they are.
+      const mapped = dcgmField(field!);
+      const labels = [...gpuLabels(gpu!), ...(mapped?.labels ?? [])].sort(([a], [b]) => (a < b ? -1 : 1));
+      return { name: mapped?.metric.name ?? field!, labels, kind, decimals, help: '', unit: '' };
     }),
   );
 }

@@ -1,7 +1,7 @@
 import type { Logger } from '#shared/logging/logger.ts';
 import type { Clock } from '#shared/model/clock.ts';
-import type { AgentConfig } from '../config.ts';
 import type { Collector } from './collector.ts';
+import type { CollectorSettings } from './collector-settings.ts';
 import { createDcgmExporterCollector } from './nvidia/dcgm-exporter.ts';
 import { createSimulatedCollector } from './simulated/simulated.ts';
 
@@ -12,7 +12,9 @@ export interface Facts {
 }
 
 interface Surroundings {
-  readonly config: AgentConfig;
+  readonly settings: CollectorSettings;
+  /** Where a collector does not set its own. */
+  readonly intervalMs: number;
   readonly node: string;
   readonly facts: Facts;
   readonly clock: Clock;
@@ -20,16 +22,22 @@ interface Surroundings {
 }
 
 /** The one list of collectors: what is configured is made, in this order. */
-export function createCollectors({ config, node, facts, clock, logger }: Surroundings): Collector[] {
-  const { collectors, collection_interval: interval } = config;
+export function createCollectors({
+  settings,
+  intervalMs,
+  node,
+  facts,
+  clock,
+  logger,
+}: Surroundings): Collector[] {
   const made: Collector[] = [];
-  if (collectors.dcgm_exporter) {
-    const { url, naming, interval: own, timeout, max_body_bytes } = collectors.dcgm_exporter;
+  if (settings.dcgm_exporter) {
+    const { url, naming, interval: own, timeout, max_body_bytes } = settings.dcgm_exporter;
     made.push(
       createDcgmExporterCollector({
         url,
         naming,
-        intervalMs: own ?? interval,
+        intervalMs: own ?? intervalMs,
         timeoutMs: timeout,
         maxBodyBytes: max_body_bytes,
         clock,
@@ -41,15 +49,15 @@ export function createCollectors({ config, node, facts, clock, logger }: Surroun
       }),
     );
   }
-  if (collectors.simulated) {
-    const { gpus, model, seed, faults, fault_rate } = collectors.simulated;
+  if (settings.simulated) {
+    const { gpus, model, seed, faults, fault_rate } = settings.simulated;
     made.push(
       createSimulatedCollector({
         node,
         gpus,
         model,
         seed,
-        intervalMs: interval,
+        intervalMs,
         clock,
         faults,
         faultRate: fault_rate,

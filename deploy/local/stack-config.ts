@@ -102,6 +102,8 @@ export function victoriaMetricsFlags(data: string, port: number, scrape: string)
     `-storageDataPath=${join(data, 'victoria-metrics')}`,
     '-retentionPeriod=12',
     '-dedup.minScrapeInterval=1ms',
+    // Queries hold back the newest 30 s by default, for sources that are late; a live sample here is not.
+    '-search.latencyOffset=2s',
     '-http.maxGracefulShutdownDuration=1s',
     `-promscrape.config=${scrape}`,
   ];

@@ -3,7 +3,7 @@ import { mkdirSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import { tryLockFile } from './lock.ts';
-import { type Ports, parseStartOptions, type StartOptions } from './options.ts';
+import { parseStartOptions, type StartOptions } from './options.ts';
 import { agentPort, checkPorts, findServers, type Servers } from './plan.ts';
 import { chooseSource } from './source.ts';
 import { type Part, Stack, showEnd } from './stack.ts';

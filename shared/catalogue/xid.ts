@@ -1,4 +1,4 @@
-export type XidSeverity = 'info' | 'warning' | 'error' | 'critical';
+type XidSeverity = 'info' | 'warning' | 'error' | 'critical';
 
 /** What an Xid of NVIDIA's driver means, and what to do about it. */
 export interface Xid {

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { Child } from '../../deploy/local/child.ts';
 import { ROOT } from './data.ts';
 
-export { Child, type ChildExit } from '../../deploy/local/child.ts';
+export { Child } from '../../deploy/local/child.ts';
 
 export interface ProgramOptions {
   readonly args?: readonly string[];

@@ -84,7 +84,9 @@ export class VictoriaMetricsServer implements AsyncDisposable {
   /** Every raw sample of the series that `match` selects (PromQL selector), after a flush. */
   async export(match: string): Promise<ExportedSeries[]> {
     await this.flush();
-    const text = await this.#get(`/api/v1/export?match[]=${encodeURIComponent(match)}`);
+    // An open end is rounded down: the newest second would be missing.
+    const end = Math.floor(Date.now() / 1000) + 2 * 86_400;
+    const text = await this.#get(`/api/v1/export?start=0&end=${end}&match[]=${encodeURIComponent(match)}`);
     return text
       .split('\n')
       .filter((line) => line !== '')

@@ -1,1 +1,1 @@
-export { type UntilOptions, until } from '../../deploy/local/until.ts';
+export { until } from '../../deploy/local/until.ts';

@@ -33,6 +33,8 @@ export interface DcgmExporterOptions {
 const NAME = 'dcgm-exporter';
 const DEFAULT_TIMEOUT_MS = 10_000;
 const DEFAULT_SERIES_LIMIT = 10_000;
+/** HELP, TYPE and one sample: a page with more lines than that has more series than the limit, or is no page. */
+const LINES_PER_SERIES = 3;
 /** Enough to recognise who is too many. */
 const NAMED_REFUSED = 5;
 /** The catalogue's highest code is 173: this leaves room, and refuses what is no code. */
@@ -68,7 +70,7 @@ class DcgmExporterCollector implements Collector {
   readonly intervalMs: number;
   readonly #options: DcgmExporterOptions;
   readonly #scraper: Scraper;
-  readonly #parser = new ExpositionParser();
+  readonly #parser: ExpositionParser;
   readonly #table: SeriesTable;
   readonly #presence = new GpuPresence(NAME);
   readonly #xids: XidWatch;
@@ -87,7 +89,9 @@ class DcgmExporterCollector implements Collector {
     this.#options = options;
     this.intervalMs = options.intervalMs;
     this.#scraper = new Scraper(options);
-    this.#table = new SeriesTable(NAME, options.intervalMs, options.seriesLimit ?? DEFAULT_SERIES_LIMIT);
+    const limit = options.seriesLimit ?? DEFAULT_SERIES_LIMIT;
+    this.#table = new SeriesTable(NAME, options.intervalMs, limit);
+    this.#parser = new ExpositionParser(limit * LINES_PER_SERIES);
     this.#xids = new XidWatch(NAME, options.lastXids);
   }
 
@@ -126,9 +130,10 @@ class DcgmExporterCollector implements Collector {
   }
 
   #read(exposition: Exposition, timestampMs: number, tookMs: number): Reading {
-    const { heads, values, malformed } = exposition;
+    const { heads, values, malformed, unread } = exposition;
     this.#rejected = new Map();
-    if (malformed > 0) this.#rejected.set('malformed', malformed);
+    this.#reject('malformed', malformed);
+    this.#reject('series_limit', unread);
     if (heads !== this.#heads) {
       this.#heads = heads;
       this.#plan = planScrape(exposition, this.#options.naming, OWN_SERIES);
@@ -143,7 +148,7 @@ class DcgmExporterCollector implements Collector {
     const sightings: XidSighting[] = [];
     for (let i = 0; i < routes.length; i++) this.#take(routes[i]!, i, values[i]!, sightings);
     for (const info of infos) this.#put(this.#slots[info]!, 1, SlotState.Present);
-    this.#putOwn(1, tookMs, routes.length);
+    this.#putOwn(1, tookMs, routes.length + unread);
     const events = [
       ...this.#presence.observe(gpus, timestampMs),
       ...this.#xids.observe(sightings, timestampMs),

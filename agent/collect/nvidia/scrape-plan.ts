@@ -201,10 +201,11 @@ function canonicalSeries(
 /** An info series keeps what fits: one label that is too long does not cost all the others. */
 function infoSeries(name: string, labels: Labels): { info: Series; refused: number } {
   const metric = metricNamed(name)!;
-  const fitting = labels
-    .filter(([label, value]) => value === '' || !seriesFault(seriesOf(metric, [[label, value]])))
+  const said = labels.filter(([, value]) => value !== '');
+  const fitting = said
+    .filter((label) => seriesFault(seriesOf(metric, [label])) === undefined)
     .slice(0, MAX_LABELS);
-  return { info: seriesOf(metric, fitting), refused: labels.length - fitting.length };
+  return { info: seriesOf(metric, fitting), refused: said.length - fitting.length };
 }
 
 function seriesAsGiven({ name, labels, decimals }: SampleHead, family: Family | undefined): Series {

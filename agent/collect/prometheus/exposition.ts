@@ -27,6 +27,8 @@ export interface Exposition {
   readonly families: ReadonlyMap<string, Family>;
   /** Lines that were not Prometheus text, were too long, or were not UTF-8; the others are kept. */
   readonly malformed: number;
+  /** Sample lines behind the most that the parser reads. */
+  readonly unread: number;
 }
 
 /** A longer line is malformed: no label set of a sane exporter comes near. */
@@ -54,8 +56,9 @@ interface KnownLine {
  * A line that does not agree is parsed, and found among the known ones or new; the next comparison goes on behind
  * it, so that a family that came, went or moved costs one parsed line and not the rest of the body.
  *
- * Costs: the prefixes of one body in memory (bounded by the body's limit). What would break it: nothing; a wrong
- * guess is only slow. 400 lines of 150 bytes: about a tenth of a millisecond against half a one.
+ * Costs: the prefixes of one body in memory, about 1 kB a line, which is why the lines are limited too and not
+ * only the body. What would break it: nothing; a wrong guess is only slow. 500 lines of 190 bytes: 0.06 ms when
+ * they repeat, 4 ms the first time (Node 24, 2 vCPU).
  */
 export class ExpositionParser {
   #lines: KnownLine[] = [];
@@ -66,7 +69,13 @@ export class ExpositionParser {
   #families = new Map<string, Family>();
   #values = new Float64Array(512);
   #body: Buffer = NOTHING;
+  readonly #maxLines: number;
   #isUtf8: boolean | undefined;
+
+  /** Reads no more than the first `maxLines` lines of a body, comments included. */
+  constructor(maxLines = 100_000) {
+    this.#maxLines = maxLines;
+  }
 
   /** Never throws: what cannot be read is counted. */
   parse(body: Buffer): Exposition {
@@ -79,7 +88,7 @@ export class ExpositionParser {
     let malformed = 0;
     let expected = 0;
     let at = 0;
-    while (at < body.length) {
+    while (at < body.length && count < this.#maxLines) {
       if (samples === this.#values.length) this.#grow();
       let line = known[expected];
       let end = line === undefined ? -1 : this.#repeated(line, at, samples);
@@ -102,7 +111,8 @@ export class ExpositionParser {
     lines.length = count;
     if (!sameLines(lines, known)) this.#learn(lines);
     this.#body = NOTHING;
-    return { heads: this.#heads, values: this.#values, families: this.#families, malformed };
+    const unread = samplesBehind(body, at);
+    return { heads: this.#heads, values: this.#values, families: this.#families, malformed, unread };
   }
 
   /** Where the line at `at` ends if it repeats a known one, its number read; else -1. */
@@ -174,6 +184,16 @@ function sameLines(lines: readonly KnownLine[], known: readonly KnownLine[]): bo
   if (lines.length !== known.length) return false;
   for (let i = 0; i < lines.length; i++) if (lines[i] !== known[i]) return false;
   return true;
+}
+
+/** Lines that are neither empty nor comments: counted without being kept. */
+function samplesBehind(body: Buffer, from: number): number {
+  let samples = 0;
+  for (let at = from; at < body.length; at = lineEnd(body, at) + 1) {
+    const first = body[at];
+    if (first !== 0x23 && first !== 0x0a && first !== 0x0d) samples++;
+  }
+  return samples;
 }
 
 /** The index of the line feed, or the length of the body. */

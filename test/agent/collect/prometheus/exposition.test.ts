@@ -181,6 +181,16 @@ describe('consecutive bodies', () => {
     }
   });
 
+  // Lost without it: a page of a million short lines, well under the body's limit, takes a gigabyte.
+  test('are read to the most lines, and what is behind is counted', () => {
+    const parser = new ExpositionParser(4);
+    for (let i = 0; i < 2; i++) {
+      const { heads, unread } = parser.parse(Buffer.from('# c\na 1\nb 2\nrubbish\nc 3\nd 4\n\n# c\ne 5\nf'));
+      expect(heads.map(({ name }) => name)).toEqual(['a', 'b', 'c']);
+      expect(unread).toBe(3);
+    }
+  });
+
   test('grow to any number of samples', () => {
     const parser = new ExpositionParser();
     const body = Array.from({ length: 3000 }, (_, i) => `a{i="${i}"} ${i}`).join('\n');
