@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Address, showAddress } from '#shared/config/values.ts';
+import type { Address } from '#shared/config/values.ts';
 import { describeError } from '#shared/errors/fleet-error.ts';
 import { gauge, type Registry } from '#shared/instruments/registry.ts';
 import { supervise } from '#shared/lifecycle/supervise.ts';
@@ -10,6 +10,7 @@ import { type AlertBus, createAlertBus } from './alerts/alert-bus.ts';
 import { isTransition } from './alerts/alert-change.ts';
 import { AlertEngine } from './alerts/alert-engine.ts';
 import { openAlertSpool } from './alerts/alert-spool.ts';
+import { readNatsCredentials } from './alerts/nats-credentials.ts';
 import type { NatsLinkOptions } from './alerts/nats-link.ts';
 import type { RuleSet } from './alerts/rules.ts';
 import { parseRules } from './alerts/rules-file.ts';
@@ -18,7 +19,7 @@ import { HealthEngine } from './health/health-engine.ts';
 import { IngestServer, type IngestServerOptions } from './ingest/ingest-server.ts';
 import { Pipeline } from './pipeline.ts';
 import { DERIVED_INTERVAL_MS, DerivedSeries, type NodeFigures } from './store/derived-series.ts';
-import type { LatestTable } from './store/latest.ts';
+import { LatestTable } from './store/latest.ts';
 import { NoStore, type StoreLink, VictoriaMetricsLink } from './store/store-link.ts';
 
 const SHIPPED_RULES = new URL('./alerts/default-rules.yaml', import.meta.url);
@@ -32,8 +33,6 @@ export interface AggregatorOptions {
   readonly logger: Logger;
   readonly registry: Registry;
   readonly ingest: Pick<IngestServerOptions, 'credentials' | 'authenticate'>;
-  readonly natsCredentials: NatsLinkOptions['credentials'];
-  readonly latest: LatestTable;
 }
 
 /**
@@ -64,7 +63,7 @@ export class Aggregator implements AsyncDisposable {
     this.bus = parts.bus;
     this.health = parts.health;
     this.store = parts.store;
-    this.latest = options.latest;
+    this.latest = parts.latest;
     this.#derived = new DerivedSeries((block) => parts.store.write(block), options.logger, options.registry);
   }
 
@@ -74,8 +73,9 @@ export class Aggregator implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const rules = await loadRules(config, logger);
     const spool = stack.use(await openAlertSpool(join(config.data_dir, 'alerts'), { logger, registry }));
+    const nats = await natsOptions(config);
     const bus = stack.use(
-      await createAlertBus({ nats: natsOptions(options), spool, clock, logger, registry }),
+      await createAlertBus({ nats, spool, clock, logger, registry, ...streamsOf(config) }),
     );
     const alerts = new AlertEngine({ rules: rules.rules, clock, registry });
     alerts.restore(await bus.lastStates());
@@ -87,8 +87,9 @@ export class Aggregator implements AsyncDisposable {
     const health = new HealthEngine({ clock, registry });
     let announce = (): void => {};
     const store = stack.use(openStore(options, () => announce()));
-    const parts: Parts = { alerts, bus, health, store };
-    const pipeline = new Pipeline({ ...parts, latest: options.latest, logger, registry });
+    const latest = new LatestTable({ clock, registry });
+    const parts: Parts = { alerts, bus, health, latest, store };
+    const pipeline = new Pipeline({ ...parts, logger, registry });
     const ingest = stack.use(
       await IngestServer.listen({
         ...options.ingest,
@@ -159,6 +160,7 @@ interface Parts {
   readonly alerts: AlertEngine;
   readonly bus: AlertBus;
   readonly health: HealthEngine;
+  readonly latest: LatestTable;
   readonly store: StoreLink;
 }
 
@@ -174,9 +176,17 @@ async function loadRules({ alerts }: AggregatorConfig, logger: Logger): Promise<
   return rules;
 }
 
-function natsOptions({ config, natsCredentials }: AggregatorOptions) {
-  if (!config.nats) return undefined;
-  return { servers: config.nats.servers, ...(natsCredentials && { credentials: natsCredentials }) };
+async function natsOptions({
+  nats,
+}: AggregatorConfig): Promise<Omit<NatsLinkOptions, 'logger' | 'random'> | undefined> {
+  if (!nats) return undefined;
+  if (nats.credentials === undefined) return { servers: nats.servers };
+  return { servers: nats.servers, credentials: await readNatsCredentials(nats.credentials) };
+}
+
+function streamsOf({ nats }: AggregatorConfig) {
+  const replicas = nats?.replicas ?? 1;
+  return { alertsStream: { replicas }, eventsStream: { replicas } };
 }
 
 function openStore(
@@ -199,8 +209,4 @@ async function untilAborted(signal: AbortSignal, work: () => void, everyMs: numb
   signal.addEventListener('abort', () => resolve(), { once: true });
   await promise;
   clearInterval(timer);
-}
-
-export function listening(aggregator: Aggregator, api: Address): string {
-  return `agents on ${showAddress(aggregator.ingestAddress)}, API on ${showAddress(api)}`;
 }

@@ -3,6 +3,7 @@ import * as v from 'valibot';
 import { check, configError, readYaml } from '#shared/config/load-config.ts';
 import { address, httpUrl, identityName } from '#shared/config/values.ts';
 import { LOG_LEVELS } from '#shared/logging/logger.ts';
+import { exposureFault } from '#shared/security/exposure.ts';
 
 const path = v.pipe(v.string('must be a path'), v.minLength(1, 'must not be empty'));
 
@@ -36,6 +37,8 @@ export const aggregatorConfigSchema = v.strictObject({
       tls: v.optional(listenerTls),
       /** Token file: reads need viewer or operator, writes operator. */
       tokens: v.optional(path),
+      /** Reads without a token although there is a token file; writes still need an operator's. */
+      anonymous_read: v.optional(v.boolean('must be true or false'), false),
       allow_unauthenticated: v.optional(v.boolean('must be true or false'), false),
       /** Further names that the Host header may carry. */
       allowed_hosts: v.optional(v.pipe(v.array(v.string()), v.maxLength(100)), []),
@@ -84,5 +87,11 @@ export async function loadAggregatorConfig(
     level === undefined || typeof raw !== 'object' || raw === null ? raw : { ...raw, log_level: level };
   const result = check(aggregatorConfigSchema, value);
   if (!result.output) throw configError(file ?? 'the configuration', result.faults);
+  const { ingest, api } = result.output;
+  const faults = [
+    exposureFault('ingest', ingest),
+    exposureFault('api', api.anonymous_read ? { ...api, tokens: undefined } : api),
+  ].filter((fault) => fault !== undefined);
+  if (faults.length > 0) throw configError(file ?? 'the configuration', faults);
   return { ...result.output, shard: result.output.shard ?? hostname() };
 }

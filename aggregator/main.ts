@@ -1,20 +1,102 @@
-import { createServer } from 'node:http';
-import { ServerCredentials } from '@grpc/grpc-js';
+#!/usr/bin/env node
+import { Command } from 'commander';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import { runMain } from '#shared/lifecycle/run-main.ts';
-import { createLogger } from '#shared/logging/logger.ts';
+import { createLogger, type Logger } from '#shared/logging/logger.ts';
 import { systemClock } from '#shared/model/clock.ts';
+import {
+  certificateNode,
+  type PeerCertificateFacts,
+  readListenerTls,
+} from '#shared/security/listener-tls.ts';
+import { TokenFile } from '#shared/security/tokens.ts';
+import packageJson from '../package.json' with { type: 'json' };
 import { Aggregator } from './aggregator.ts';
-import { loadAggregatorConfig } from './config.ts';
-import { LatestTable } from './store/latest.ts';
+import { type AggregatorConfig, loadAggregatorConfig } from './config.ts';
+import { createFleetView } from './fleet-view.ts';
+import type { Credential } from './ingest/ingest-server.ts';
+import { serverCredentials } from './ingest/server-credentials.ts';
+import { ApiServer } from './query/api-server.ts';
+
+const command = new Command('gpufleet-aggregator')
+  .description(
+    "Takes the fleet's streams, writes to VictoriaMetrics, knows each GPU's health, and alerts over NATS.",
+  )
+  .version(packageJson.version)
+  .option('--config <file>', 'YAML file; every setting is in README.md')
+  .option('--check-config', 'say what is wrong with the configuration, and exit (0 good, 2 not)')
+  .addHelpText(
+    'after',
+    `
+Environment: LOG_LEVEL (trace, debug, info, warn, error) wins over the file.
+
+Exit codes: 0 stopped in order, 1 failed, 2 bad configuration.`,
+  )
+  .parse(process.argv);
+
+const options = command.opts<{ config?: string; checkConfig?: boolean }>();
+
 await runMain(process, async (signal) => {
-  const config = await loadAggregatorConfig(process.argv[3], process.env);
+  const config = await loadAggregatorConfig(options.config, process.env);
+  if (options.checkConfig) {
+    process.stdout.write('the configuration is good\n');
+    return;
+  }
+  await run(config, signal);
+});
+
+async function run(config: AggregatorConfig, signal: AbortSignal): Promise<void> {
   const logger = createLogger('gpufleet-aggregator', config.log_level);
   const registry = createRegistry();
-  await using agg = await Aggregator.open({ config, clock: systemClock, random: Math.random, logger, registry, latest: new LatestTable({ clock: systemClock, registry }), natsCredentials: undefined,
-    ingest: { credentials: ServerCredentials.createInsecure(), authenticate: () => ({ node: undefined }) } });
-  const server = createServer(async (q, r) => { r.end(q.url === '/metrics' ? await registry.metrics() : 'ok'); });
-  server.listen(config.api.listen.port, config.api.listen.host);
-  await agg.run(signal);
-  server.closeAllConnections(); server.close();
-});
+  const ingestTls = config.ingest.tls && (await readListenerTls(config.ingest.tls));
+  const apiTls = config.api.tls && (await readListenerTls(config.api.tls));
+  const apiTokens = tokensOf(config.api.tokens, logger);
+  await using aggregator = await Aggregator.open({
+    config,
+    clock: systemClock,
+    random: Math.random,
+    logger,
+    registry,
+    ingest: {
+      credentials: serverCredentials(ingestTls),
+      authenticate: authenticator(tokensOf(config.ingest.tokens, logger), ingestTls?.ca !== undefined),
+    },
+  });
+  await using _api = await ApiServer.listen({
+    listen: config.api.listen,
+    tls: apiTls,
+    view: createFleetView(aggregator.latest, aggregator.alerts, aggregator.health, systemClock),
+    access: {
+      check: apiTokens && ((token) => apiTokens.check(token)),
+      anonymousRead: config.api.anonymous_read,
+    },
+    guard: { allowedHosts: config.api.allowed_hosts, allowedOrigins: config.api.allowed_origins },
+    notes: () => aggregator.notes,
+    logger,
+    registry,
+  });
+  await aggregator.run(signal);
+}
+
+function tokensOf(path: string | undefined, logger: Logger): TokenFile | undefined {
+  return path === undefined
+    ? undefined
+    : new TokenFile(
+        path,
+        () => systemClock.monotonic(),
+        (problem) => logger.error(problem),
+      );
+}
+
+/** A certificate binds the node; a token must be an agent's; both may be asked for, and then both must agree. */
+function authenticator(tokens: TokenFile | undefined, mutual: boolean) {
+  return (bearer: string | undefined, certificate: unknown): Credential | undefined => {
+    const certified = mutual ? certificateNode(certificate as PeerCertificateFacts | undefined) : undefined;
+    if (mutual && certified === undefined) return undefined;
+    if (!tokens) return { node: certified };
+    const caller = tokens.check(bearer);
+    if (caller?.role !== 'agent') return undefined;
+    if (certified !== undefined && caller.node !== undefined && caller.node !== certified) return undefined;
+    return { node: certified ?? caller.node };
+  };
+}

@@ -68,7 +68,8 @@ export function aggregatorConfig(settings: StackSettings, tokens: string): objec
     cluster: 'local',
     data_dir: join(data, 'aggregator'),
     ingest: { listen: `127.0.0.1:${ports.ingest}` },
-    api: { listen: `127.0.0.1:${ports.api}`, tokens },
+    // On loopback: whoever can reach it may look; to resolve an alert needs the operator's token.
+    api: { listen: `127.0.0.1:${ports.api}`, tokens, anonymous_read: true },
     ...(victoriaMetrics === undefined ? {} : { store: { url: victoriaMetrics } }),
     ...(nats === undefined ? {} : { nats: { servers: [new URL(nats).host] } }),
     log_level: logLevel,

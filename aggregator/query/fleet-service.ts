@@ -1,0 +1,113 @@
+import { create } from '@bufbuild/protobuf';
+import type { ServiceImpl } from '@connectrpc/connect';
+import type { Alert } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import {
+  type FleetService,
+  GetGpuResponseSchema,
+  GetNodeResponseSchema,
+  ListAlertsResponseSchema,
+  ListGpusResponseSchema,
+  ListNodesResponseSchema,
+  ResolveAlertResponseSchema,
+  WatchAlertsResponseSchema,
+} from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+import { FleetError } from '#shared/errors/fleet-error.ts';
+import { filterAlerts } from './alert-filter.ts';
+import type { AlertWatches } from './alert-watch.ts';
+import { toConnectError } from './callers.ts';
+import type { FleetView, GpuRow } from './fleet-view.ts';
+import { pageOf } from './paging.ts';
+
+const MAX_COMMENT = 1024;
+
+/** FleetService over a view; the REST paths call the same functions. */
+export function fleetService(view: FleetView, watches: AlertWatches): ServiceImpl<typeof FleetService> {
+  return {
+    listNodes: ({ pageSize, pageToken, state }) =>
+      answer(() => {
+        const rows = view.nodes().filter((row) => state === 0 || row.state === state);
+        const page = pageOf(rows, (row) => row.key, pageSize, pageToken);
+        return create(ListNodesResponseSchema, { ...page, nodes: page.rows.map((row) => row.message()) });
+      }),
+    getNode: ({ node }) =>
+      answer(() => {
+        const row = view.node(node);
+        if (!row)
+          throw new FleetError('not_found', `Cannot get node "${node}": no agent of that name was seen`);
+        return create(GetNodeResponseSchema, {
+          node: row.message(),
+          gpus: row.gpus().map((gpu) => gpu.message()),
+        });
+      }),
+    listGpus: ({ pageSize, pageToken, node, model, healthState }) =>
+      answer(() => {
+        const rows: GpuRow[] = [];
+        for (const row of node === '' ? view.nodes() : view.nodes().filter(({ name }) => name === node)) {
+          for (const gpu of row.gpus()) {
+            if (
+              (model === '' || gpu.model === model) &&
+              (healthState === 0 || gpu.healthState === healthState)
+            )
+              rows.push(gpu);
+          }
+        }
+        const page = pageOf(rows, (row) => row.key, pageSize, pageToken);
+        return create(ListGpusResponseSchema, { ...page, gpus: page.rows.map((row) => row.message()) });
+      }),
+    getGpu: ({ uuid, node, index }) =>
+      answer(() => {
+        const row =
+          uuid !== ''
+            ? view.gpu(uuid)
+            : view
+                .node(node)
+                ?.gpus()
+                .find((gpu) => gpu.index === index);
+        if (!row)
+          throw new FleetError(
+            'not_found',
+            `Cannot get GPU ${uuid || `${index} of node "${node}"`}: it was not seen`,
+          );
+        return create(GetGpuResponseSchema, { gpu: row.message(), samples: [...row.samples()] });
+      }),
+    listAlerts: ({ pageSize, pageToken, ...filter }) =>
+      answer(() => {
+        const page = pageOf(filterAlerts(view.alerts(), filter), (alert) => alert.id, pageSize, pageToken);
+        return create(ListAlertsResponseSchema, { ...page, alerts: page.rows });
+      }),
+    async *watchAlerts({ onlyChanges, ...filter }, { signal }) {
+      try {
+        for await (const alert of watches.watch(filter, onlyChanges, signal))
+          yield create(WatchAlertsResponseSchema, { alert });
+      } catch (error) {
+        throw toConnectError(error);
+      }
+    },
+    resolveAlert: ({ id, comment }) =>
+      answer(() => create(ResolveAlertResponseSchema, { alert: resolveAlert(view, id, comment) })),
+  };
+}
+
+/** Resolves for an operator. Throws `not_found`, or `invalid_input` for an alert that is not active. */
+export function resolveAlert(view: FleetView, id: string, comment: string): Alert {
+  if (comment.length > MAX_COMMENT)
+    throw new FleetError(
+      'invalid_input',
+      `Cannot resolve: the comment is longer than ${MAX_COMMENT} characters`,
+    );
+  const outcome = view.resolveAlert(id, comment);
+  if (outcome === 'not_found')
+    throw new FleetError('not_found', `Cannot resolve alert ${id.slice(0, 64)}: there is no such alert`);
+  if (outcome === 'not_active')
+    throw new FleetError('invalid_input', `Cannot resolve alert ${id}: it is not active`);
+  return view.alert(id)!;
+}
+
+/** Runs a handler, its errors as Connect's. */
+async function answer<T>(handler: () => T): Promise<T> {
+  try {
+    return handler();
+  } catch (error) {
+    throw toConnectError(error);
+  }
+}

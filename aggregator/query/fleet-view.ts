@@ -1,0 +1,40 @@
+import type { Alert } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import type { Gpu, LatestSample, Node, NodeState } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+import type { HealthState } from '#proto/gpufleet/health/v1alpha1/health_pb.ts';
+
+/**
+ * The fleet as queries need it. Rows are cheap and sorted by key; a message is put together only for the rows of
+ * a page. Everything is read at the moment of the call.
+ */
+export interface FleetView {
+  nodes(): readonly NodeRow[];
+  node(name: string): NodeRow | undefined;
+  gpu(uuid: string): GpuRow | undefined;
+  alerts(): Iterable<Alert>;
+  alert(id: string): Alert | undefined;
+  resolveAlert(id: string, comment: string): 'resolved' | 'suppressed' | 'not_found' | 'not_active';
+  /** Calls with each transition until disposed. */
+  subscribe(listener: (alert: Alert) => void): Disposable;
+}
+
+export interface NodeRow {
+  /** Cluster and name: unique, and the order of lists. */
+  readonly key: string;
+  readonly name: string;
+  readonly state: NodeState;
+  gpus(): readonly GpuRow[];
+  /** The newest value of each series, in a stable order. */
+  samples(): Iterable<LatestSample>;
+  message(): Node;
+}
+
+export interface GpuRow {
+  readonly key: string;
+  readonly node: string;
+  readonly index: string;
+  readonly uuid: string;
+  readonly model: string;
+  readonly healthState: HealthState;
+  samples(): Iterable<LatestSample>;
+  message(): Gpu;
+}

@@ -1,0 +1,249 @@
+import { create, type DescMessage, type MessageShape, toJson } from '@bufbuild/protobuf';
+import { AlertSchema, AlertState, Severity } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import {
+  GetNodeResponseSchema,
+  type LatestSample,
+  LatestSampleSchema,
+  ListAlertsResponseSchema,
+  ListNodesResponseSchema,
+  NodeState,
+} from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+import { type ErrorCode, FleetError } from '#shared/errors/fleet-error.ts';
+import { ACTIVE, enumValue, filterAlerts } from './alert-filter.ts';
+import type { Access } from './callers.ts';
+import { resolveAlert } from './fleet-service.ts';
+import type { FleetView, NodeRow } from './fleet-view.ts';
+import { pageOf } from './paging.ts';
+
+export interface RestRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly query: URLSearchParams;
+  /** Parsed JSON, or undefined where there is no body. */
+  readonly body: unknown;
+}
+
+interface Route {
+  readonly method: 'GET' | 'POST';
+  readonly path: RegExp;
+  readonly access: Access;
+  /** Query parameters that it knows: another one is a mistake, and is said. */
+  readonly parameters: readonly string[];
+  readonly answer: (view: FleetView, parts: readonly string[], request: RestRequest) => unknown;
+}
+
+const PAGE = ['page_size', 'page_token'] as const;
+const ALERT_FILTER = ['node', 'gpu_uuid', 'rule', 'severity', ...PAGE] as const;
+
+/** The REST paths: the messages of FleetService as JSON, field names as in proto/. */
+const ROUTES: readonly Route[] = [
+  {
+    method: 'GET',
+    path: /^\/api\/v1\/nodes$/,
+    access: 'read',
+    parameters: ['state', ...PAGE],
+    answer: (view, _, { query }) => {
+      const state = query.get('state');
+      const wanted = state === null ? undefined : enumValue<NodeState>(NodeState, state, 'state');
+      const rows = view.nodes().filter((row) => wanted === undefined || row.state === wanted);
+      const page = pageOf(rows, (row) => row.key, sizeOf(query), tokenOf(query));
+      return json(
+        ListNodesResponseSchema,
+        create(ListNodesResponseSchema, { ...page, nodes: page.rows.map((row) => row.message()) }),
+      );
+    },
+  },
+  {
+    method: 'GET',
+    path: /^\/api\/v1\/nodes\/([^/]+)$/,
+    access: 'read',
+    parameters: [],
+    answer: (view, [name]) => {
+      const row = nodeOf(view, name!);
+      return json(
+        GetNodeResponseSchema,
+        create(GetNodeResponseSchema, { node: row.message(), gpus: row.gpus().map((gpu) => gpu.message()) }),
+      );
+    },
+  },
+  {
+    method: 'GET',
+    path: /^\/api\/v1\/nodes\/([^/]+)\/metrics$/,
+    access: 'read',
+    parameters: ['name', 'uuid', ...PAGE],
+    answer: (view, [name], { query }) => samplesPage([nodeOf(view, name!)], query),
+  },
+  {
+    method: 'GET',
+    path: /^\/api\/v1\/metrics\/latest$/,
+    access: 'read',
+    parameters: ['node', 'name', 'uuid', ...PAGE],
+    answer: (view, _, { query }) => {
+      const node = query.get('node');
+      return samplesPage(node === null ? view.nodes() : [nodeOf(view, node)], query);
+    },
+  },
+  {
+    method: 'GET',
+    path: /^\/api\/v1\/alerts$/,
+    access: 'read',
+    parameters: ['state', ...ALERT_FILTER],
+    answer: (view, _, { query }) => {
+      const state = query.get('state');
+      return alertsPage(
+        view,
+        state === null ? [] : [enumValue<AlertState>(AlertState, state, 'state')],
+        query,
+      );
+    },
+  },
+  {
+    method: 'GET',
+    path: /^\/api\/v1\/alerts\/active$/,
+    access: 'read',
+    parameters: ALERT_FILTER,
+    answer: (view, _, { query }) => alertsPage(view, ACTIVE, query),
+  },
+  {
+    method: 'POST',
+    path: /^\/api\/v1\/alerts\/([^/]+)\/resolve$/,
+    access: 'write',
+    parameters: [],
+    answer: (view, [id], { body }) => ({
+      alert: json(AlertSchema, resolveAlert(view, id!, commentOf(body))),
+    }),
+  },
+];
+
+export interface MatchedRoute {
+  readonly access: Access;
+  answer(view: FleetView, request: RestRequest): unknown;
+}
+
+/** The route of a request. Throws `not_found`, or `invalid_input` for another method or a parameter that is not known. */
+export function matchRoute(request: RestRequest): MatchedRoute {
+  const matching = ROUTES.filter(({ path }) => path.test(request.path));
+  if (matching.length === 0) throw new FleetError('not_found', `Cannot find ${request.path.slice(0, 200)}`);
+  const route = matching.find(
+    ({ method }) => method === request.method || (method === 'GET' && request.method === 'HEAD'),
+  );
+  if (!route)
+    throw new MethodNotAllowed(
+      request.method,
+      matching.map(({ method }) => method),
+    );
+  for (const parameter of request.query.keys()) {
+    if (route.parameters.includes(parameter)) continue;
+    const known =
+      route.parameters.length > 0 ? `there are: ${route.parameters.join(', ')}` : 'there are none';
+    throw new FleetError('invalid_input', `Cannot use parameter "${parameter.slice(0, 50)}": ${known}`);
+  }
+  const parts = route.path.exec(request.path)!.slice(1).map(decodePart);
+  return { access: route.access, answer: (view, wanted) => route.answer(view, parts, wanted) };
+}
+
+export class MethodNotAllowed extends FleetError {
+  readonly allow: string;
+
+  constructor(method: string, allowed: readonly string[]) {
+    super('invalid_input', `Cannot ${method.slice(0, 20)} here: only ${allowed.join(', ')}`);
+    this.allow = allowed.join(', ');
+  }
+}
+
+const STATUS: Record<ErrorCode, number> = {
+  invalid_config: 500,
+  invalid_input: 400,
+  unavailable: 503,
+  unauthenticated: 401,
+  permission_denied: 403,
+  not_found: 404,
+  resource_exhausted: 429,
+  data_loss: 500,
+  internal: 500,
+};
+
+/** Status and body of an error. What is not a FleetError says nothing of its inside. */
+export function errorAnswer(error: unknown): {
+  readonly status: number;
+  readonly body: { error: { code: string; message: string } };
+} {
+  if (!(error instanceof FleetError))
+    return { status: 500, body: { error: { code: 'internal', message: 'internal error' } } };
+  const status = error instanceof MethodNotAllowed ? 405 : STATUS[error.code];
+  return { status, body: { error: { code: error.code, message: error.message } } };
+}
+
+function samplesPage(rows: readonly NodeRow[], query: URLSearchParams) {
+  const name = query.get('name');
+  const uuid = query.get('uuid');
+  // Series have no name to page by but their place: node, then number within the node.
+  const samples = rows.flatMap((row) =>
+    [...row.samples()].map((sample, index) => ({
+      key: `${row.key}\n${String(index).padStart(7, '0')}`,
+      sample,
+    })),
+  );
+  const wanted = samples.filter(
+    ({ sample }) => (name === null || sample.name === name) && (uuid === null || sample.labels.uuid === uuid),
+  );
+  const page = pageOf(wanted, ({ key }) => key, sizeOf(query), tokenOf(query));
+  return {
+    samples: page.rows.map(({ sample }): unknown => json(LatestSampleSchema, sample satisfies LatestSample)),
+    next_page_token: page.nextPageToken,
+    total: page.total,
+  };
+}
+
+function alertsPage(view: FleetView, states: readonly AlertState[], query: URLSearchParams): unknown {
+  const severity = query.get('severity');
+  const alerts = filterAlerts(view.alerts(), {
+    states,
+    node: query.get('node') ?? '',
+    gpuUuid: query.get('gpu_uuid') ?? '',
+    rule: query.get('rule') ?? '',
+    minSeverity: severity === null ? 0 : enumValue<Severity>(Severity, severity, 'severity'),
+  });
+  const page = pageOf(alerts, (alert) => alert.id, sizeOf(query), tokenOf(query));
+  return json(ListAlertsResponseSchema, create(ListAlertsResponseSchema, { ...page, alerts: page.rows }));
+}
+
+function nodeOf(view: FleetView, name: string): NodeRow {
+  const row = view.node(name);
+  if (!row)
+    throw new FleetError(
+      'not_found',
+      `Cannot get node "${name.slice(0, 253)}": no agent of that name was seen`,
+    );
+  return row;
+}
+
+function commentOf(body: unknown): string {
+  if (body === undefined) return '';
+  const comment = typeof body === 'object' && body !== null ? (body as { comment?: unknown }).comment : null;
+  if (comment === undefined) return '';
+  if (typeof comment !== 'string')
+    throw new FleetError('invalid_input', 'Cannot read body: it must be {"comment": "..."}');
+  return comment;
+}
+
+function sizeOf(query: URLSearchParams): number {
+  const text = query.get('page_size');
+  return text === null ? 0 : Number(/^\d{1,9}$/.test(text) ? text : Number.NaN) || -1;
+}
+
+const tokenOf = (query: URLSearchParams): string => query.get('page_token') ?? '';
+
+function decodePart(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch (error) {
+    throw new FleetError('invalid_input', 'Cannot read path: its percent-encoding is broken', {
+      cause: error,
+    });
+  }
+}
+
+function json<Schema extends DescMessage>(schema: Schema, message: MessageShape<Schema>): unknown {
+  return toJson(schema, message, { useProtoFieldName: true, alwaysEmitImplicit: true });
+}

@@ -1,0 +1,134 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { readFileSync, statSync } from 'node:fs';
+import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
+
+export type Role = 'viewer' | 'operator' | 'agent';
+
+/** Who holds a token. */
+export interface Caller {
+  readonly role: Role;
+  /** For logs; empty where the file gives none. */
+  readonly name: string;
+  /** The one node that an agent's token may speak for; any where undefined. */
+  readonly node: string | undefined;
+}
+
+interface Entry extends Caller {
+  readonly digest: Buffer;
+}
+
+const ROLES: ReadonlySet<string> = new Set(['viewer', 'operator', 'agent']);
+/** Shorter ones can be guessed. */
+const MIN_TOKEN_CHARACTERS = 16;
+const MAX_TOKENS = 100_000;
+const LOOK_AGAIN_MS = 1_000;
+
+/**
+ * Tokens from a file, a line each: `<role> <token> [name] [node=<node>]`; `#` begins a comment. Only digests are
+ * kept, and compared in constant time. The file is read again when it changes; a change that cannot be used
+ * leaves the tokens as they were, and `onProblem` hears why.
+ */
+export class TokenFile {
+  readonly #path: string;
+  readonly #now: () => number;
+  readonly #onProblem: (problem: string) => void;
+  #entries: readonly Entry[];
+  #stamp: string;
+  #lookedAt: number;
+
+  /** Throws `invalid_config` with every fault of the file, by line, and never with a token. */
+  constructor(path: string, now: () => number, onProblem: (problem: string) => void) {
+    this.#path = path;
+    this.#now = now;
+    this.#onProblem = onProblem;
+    this.#stamp = stampOf(path);
+    this.#entries = load(path);
+    this.#lookedAt = now();
+  }
+
+  /** The holder of a token, or undefined. */
+  check(token: string | undefined): Caller | undefined {
+    this.#reload();
+    if (token === undefined || token === '') return undefined;
+    const digest = digestOf(token);
+    let found: Entry | undefined;
+    // Every entry is looked at: the time taken says nothing about which one matched.
+    for (const entry of this.#entries) if (timingSafeEqual(entry.digest, digest)) found = entry;
+    return found && { role: found.role, name: found.name, node: found.node };
+  }
+
+  #reload(): void {
+    const now = this.#now();
+    if (now - this.#lookedAt < LOOK_AGAIN_MS) return;
+    this.#lookedAt = now;
+    try {
+      const stamp = stampOf(this.#path);
+      if (stamp === this.#stamp) return;
+      this.#stamp = stamp;
+      this.#entries = load(this.#path);
+    } catch (error) {
+      this.#onProblem(`${describeError(error)}; the tokens stay as they were`);
+    }
+  }
+}
+
+/** The bearer token of an Authorization header, or undefined. */
+export function bearerOf(header: string | undefined): string | undefined {
+  return header !== undefined && /^bearer /i.test(header) ? header.slice(7).trim() : undefined;
+}
+
+function load(path: string): Entry[] {
+  let text: string;
+  try {
+    const { mode } = statSync(path);
+    if ((mode & 0o007) !== 0) {
+      throw new FleetError(
+        'invalid_config',
+        `Cannot use token file ${path}: the world can read it (chmod 640 or 600)`,
+      );
+    }
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    if (error instanceof FleetError) throw error;
+    throw new FleetError('invalid_config', `Cannot read token file ${path}`, { cause: error });
+  }
+  const faults: string[] = [];
+  const entries = text.split('\n').flatMap((line, index) => {
+    const content = line.replace(/#.*/, '').trim();
+    if (content === '') return [];
+    const entry = parseLine(content);
+    if (typeof entry === 'string') faults.push(`line ${index + 1}: ${entry}`);
+    return typeof entry === 'string' ? [] : [entry];
+  });
+  if (entries.length > MAX_TOKENS) faults.push(`${entries.length} tokens, at most ${MAX_TOKENS} are allowed`);
+  if (faults.length > 0)
+    throw new FleetError(
+      'invalid_config',
+      `Cannot use token file ${path}:\n  ${faults.slice(0, 20).join('\n  ')}`,
+    );
+  return entries;
+}
+
+function parseLine(content: string): Entry | string {
+  const [role, token, ...rest] = content.split(/\s+/);
+  if (!ROLES.has(role!)) return 'must begin with a role: viewer, operator or agent';
+  if (token === undefined || token.length < MIN_TOKEN_CHARACTERS)
+    return `its token must have at least ${MIN_TOKEN_CHARACTERS} characters`;
+  const node = rest.find((word) => word.startsWith('node='))?.slice(5);
+  if (node !== undefined && role !== 'agent') return 'only an agent is bound to a node';
+  const name = rest.find((word) => !word.startsWith('node=')) ?? '';
+  return { role: role as Role, name, node, digest: digestOf(token) };
+}
+
+function digestOf(token: string): Buffer {
+  return createHash('sha256').update(token).digest();
+}
+
+function stampOf(path: string): string {
+  try {
+    const { mtimeMs, size, ino } = statSync(path);
+    return `${mtimeMs} ${size} ${ino}`;
+  } catch (error) {
+    throw new FleetError('invalid_config', `Cannot read token file ${path}`, { cause: error });
+  }
+}
