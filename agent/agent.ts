@@ -16,7 +16,7 @@ import { Recorder } from './recorder.ts';
 import { Uplink, type UplinkOptions } from './uplink/uplink.ts';
 
 export interface AgentOptions {
-  readonly config: AgentConfig;
+  readonly config: Pick<AgentConfig, 'cluster' | 'external_labels' | 'aggregators' | 'buffer'>;
   readonly directory: string;
   readonly node: string;
   readonly machineId: string;

@@ -1,6 +1,6 @@
 import { Counter, type CounterConfiguration, Gauge, type GaugeConfiguration, Registry } from 'prom-client';
 
-export { Counter, Gauge, Histogram, Registry } from 'prom-client';
+export { Counter, Gauge, Registry } from 'prom-client';
 
 /** A fresh registry: never the library's global one, so that two agents in one process do not share counters. */
 export function createRegistry(): Registry {

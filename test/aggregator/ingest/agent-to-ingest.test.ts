@@ -5,7 +5,6 @@ import { silentLogger } from '#shared/logging/logger.ts';
 import { systemClock } from '#shared/model/clock.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import { Agent } from '../../../agent/agent.ts';
-import type { AgentConfig } from '../../../agent/config.ts';
 import { IngestServer, type IngestServerOptions } from '../../../aggregator/ingest/ingest-server.ts';
 import type { IngestSink, Outcome } from '../../../aggregator/ingest/ingest-sink.ts';
 import { fakeCollector } from '../../support/fake-collector.ts';
@@ -72,7 +71,7 @@ function openAgent(
     external_labels: { rack: 'r1' },
     aggregators: [{ host: '127.0.0.1', port }],
     buffer: { max_age: 3_600_000, max_bytes: 2 ** 30 },
-  } as unknown as AgentConfig;
+  };
   return Agent.open({
     config,
     node,
