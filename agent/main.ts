@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { describeError } from '#shared/errors/fleet-error.ts';
+import { processMetrics } from '#shared/instruments/process-metrics.ts';
 import { runMain } from '#shared/lifecycle/run-main.ts';
 import { supervise } from '#shared/lifecycle/supervise.ts';
 import { createLogger } from '#shared/logging/logger.ts';
@@ -75,6 +76,7 @@ async function run(config: AgentConfig, signal: AbortSignal): Promise<void> {
       random: Math.random,
       logger: nodeLogger,
     });
+    if (agents.length === 0) processMetrics(agent.registry, process);
     agents.push(stack.use(agent));
   }
   stack.use(

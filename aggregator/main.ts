@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command } from 'commander';
+import { processMetrics } from '#shared/instruments/process-metrics.ts';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import { runMain } from '#shared/lifecycle/run-main.ts';
 import { createLogger, type Logger } from '#shared/logging/logger.ts';
@@ -48,6 +49,7 @@ await runMain(process, async (signal) => {
 async function run(config: AggregatorConfig, signal: AbortSignal): Promise<void> {
   const logger = createLogger('gpufleet-aggregator', config.log_level);
   const registry = createRegistry();
+  processMetrics(registry, process);
   const ingestTls = config.ingest.tls && (await readListenerTls(config.ingest.tls));
   const apiTls = config.api.tls && (await readListenerTls(config.api.tls));
   const apiTokens = tokensOf(config.api.tokens, logger);
