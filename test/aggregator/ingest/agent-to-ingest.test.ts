@@ -65,11 +65,12 @@ function openAgent(
   node = 'node-1',
   machineId = 'm1',
   token?: string,
+  before: { host: string; port: number }[] = [],
 ) {
   const config = {
     cluster: 'c',
     external_labels: { rack: 'r1' },
-    aggregators: [{ host: '127.0.0.1', port }],
+    aggregators: [...before, { host: '127.0.0.1', port }],
     buffer: { max_age: 3_600_000, max_bytes: 2 ** 30 },
   };
   return Agent.open({
@@ -164,6 +165,25 @@ describe('nothing recorded is lost', () => {
       await soon(() => sink.distinct.length >= seen + 6, 'the gap');
       const now = sink.distinct;
       expect(now).toEqual(upTo(now.length));
+    });
+  });
+
+  test('an aggregator whose name does not resolve, and one that nobody listens for, only cost a moment', async () => {
+    await using dir = tempDir();
+    const sink = new RecordingSink();
+    await using server = await listen(sink);
+    const collector = fakeCollector();
+    const dead = [
+      { host: 'no-such-host.invalid', port: 7400 },
+      { host: '127.0.0.1', port: 1 },
+    ];
+    const agent = await openAgent(dir.path, server.address.port, collector, 'node-1', 'm1', undefined, dead);
+    await withAgent(agent, async () => {
+      await soon(() => sink.blocks.some(({ live }) => live), 'a live tick by the third address');
+      expect(await agent.registry.metrics()).toMatch(/gpufleet_agent_uplink_failures_total [1-9]/);
+      const recorded = collector.taken.length;
+      await soon(() => sink.distinct.length >= recorded, 'what was recorded before');
+      expect(sink.distinct.slice(0, recorded)).toEqual(upTo(recorded));
     });
   });
 
