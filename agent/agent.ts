@@ -3,6 +3,7 @@ import { showAddress } from '#shared/config/values.ts';
 import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import { counter, createRegistry, type Registry } from '#shared/instruments/registry.ts';
 import { supervise } from '#shared/lifecycle/supervise.ts';
+import { repeat } from '#shared/lifecycle/wait.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { Tick } from '#shared/model/block.ts';
 import type { Clock } from '#shared/model/clock.ts';
@@ -163,18 +164,11 @@ export class Agent implements AsyncDisposable {
   }
 
   async #trim(signal: AbortSignal): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setInterval(() => {
-      this.#buffer
-        .trim()
-        .catch((error: unknown) =>
-          this.#options.logger.error({ cause: describeError(error) }, 'cannot trim the buffer'),
-        );
-    }, TRIM_EVERY_MS);
-    if (signal.aborted) resolve();
-    signal.addEventListener('abort', () => resolve(), { once: true });
-    await promise;
-    clearInterval(timer);
+    await repeat(TRIM_EVERY_MS, signal, () => {
+      this.#buffer.trim().catch((error: unknown) => {
+        this.#options.logger.error({ cause: describeError(error) }, 'cannot trim the buffer');
+      });
+    });
   }
 }
 

@@ -4,6 +4,7 @@ import type { Address } from '#shared/config/values.ts';
 import { describeError } from '#shared/errors/fleet-error.ts';
 import { gauge, type Registry } from '#shared/instruments/registry.ts';
 import { supervise } from '#shared/lifecycle/supervise.ts';
+import { aborted, repeat } from '#shared/lifecycle/wait.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import { type AlertBus, createAlertBus } from './alerts/alert-bus.ts';
@@ -25,6 +26,8 @@ import { NoStore, type StoreLink, VictoriaMetricsLink } from './store/store-link
 const SHIPPED_RULES = new URL('./alerts/default-rules.yaml', import.meta.url);
 /** Expiry of alerts is looked at this often. */
 const ADVANCE_EVERY_MS = 1_000;
+/** How late a moment of the derived grid may be noticed. */
+const DERIVE_LOOK_MS = 500;
 
 export interface AggregatorOptions {
   readonly config: AggregatorConfig;
@@ -120,12 +123,12 @@ export class Aggregator implements AsyncDisposable {
 
   async run(signal: AbortSignal): Promise<void> {
     await supervise(signal, [
-      (inner) => untilAborted(inner, () => this.alerts.advance(this.#options.clock.now()), ADVANCE_EVERY_MS),
-      (inner) => untilAborted(inner, () => this.#deriveIfDue(), 500),
+      (inner) => repeat(ADVANCE_EVERY_MS, inner, () => this.alerts.advance(this.#options.clock.now())),
+      (inner) => repeat(DERIVE_LOOK_MS, inner, () => this.#deriveIfDue()),
       // The store without a watch has nothing to run: it must not end the others.
       async (inner) => {
         await this.store.run(inner);
-        await untilAborted(inner, () => {}, 60_000);
+        await aborted(inner);
       },
     ]);
   }
@@ -200,13 +203,4 @@ function openStore(
     help: '1 while the store takes samples; embedded: there is none.',
   }).set(0);
   return new NoStore(clock, random);
-}
-
-async function untilAborted(signal: AbortSignal, work: () => void, everyMs: number): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setInterval(work, everyMs);
-  if (signal.aborted) resolve();
-  signal.addEventListener('abort', () => resolve(), { once: true });
-  await promise;
-  clearInterval(timer);
 }

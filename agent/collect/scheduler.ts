@@ -1,4 +1,5 @@
 import { FleetError } from '#shared/errors/fleet-error.ts';
+import { sleep } from '#shared/lifecycle/wait.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import type { Collector, Reading } from './collector.ts';
 
@@ -42,7 +43,7 @@ export async function schedule(options: ScheduleOptions, signal: AbortSignal): P
     }
     // A timer may fire a millisecond early: the tick after this one is due after the last stamp, not after now.
     const due = nextDue(Math.max(now, newest), intervalMs, phaseMs);
-    await delay(due - now, signal);
+    await sleep(Math.max(0, due - now), signal);
     if (signal.aborted) return;
     const began = clock.now();
     const stamp = Math.abs(began - due) <= ON_TIME_MS ? due : began;
@@ -71,14 +72,4 @@ export async function schedule(options: ScheduleOptions, signal: AbortSignal): P
 /** The first moment of the grid after `after`. */
 function nextDue(after: number, intervalMs: number, phaseMs: number): number {
   return (Math.floor((after - phaseMs) / intervalMs) + 1) * intervalMs + phaseMs;
-}
-
-async function delay(ms: number, signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, Math.max(0, ms));
-  const stop = (): void => resolve();
-  signal.addEventListener('abort', stop, { once: true });
-  await promise;
-  clearTimeout(timer);
-  signal.removeEventListener('abort', stop);
 }

@@ -8,6 +8,7 @@ import {
 } from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
 import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import type { Registry } from '#shared/instruments/registry.ts';
+import { sleep } from '#shared/lifecycle/wait.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import type { LossReason } from '#shared/model/loss.ts';
@@ -297,12 +298,4 @@ export class Uplink {
     this.#lastProblem = problem;
     this.#options.logger.warn({ address }, `${problem}; samples are kept on disk and sent later`);
   }
-}
-
-async function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  signal.addEventListener('abort', () => resolve(), { once: true });
-  await promise;
-  clearTimeout(timer);
 }

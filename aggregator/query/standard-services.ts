@@ -11,6 +11,7 @@ import {
   type ServerReflection,
   ServerReflectionResponseSchema,
 } from '#proto/grpc/reflection/v1/reflection_pb.ts';
+import { aborted } from '#shared/lifecycle/wait.ts';
 
 const { SERVING, SERVICE_UNKNOWN } = HealthCheckResponse_ServingStatus;
 /** gRPC's NOT_FOUND and UNIMPLEMENTED. */
@@ -28,10 +29,7 @@ export function healthService(services: readonly DescService[]): ServiceImpl<typ
     },
     async *watch({ service }, { signal }) {
       yield create(HealthCheckResponseSchema, { status: known.has(service) ? SERVING : SERVICE_UNKNOWN });
-      if (!signal.aborted)
-        await new Promise<void>((resolve) =>
-          signal.addEventListener('abort', () => resolve(), { once: true }),
-        );
+      await aborted(signal);
     },
   };
 }

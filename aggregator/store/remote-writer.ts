@@ -2,6 +2,7 @@ import { compress } from 'snappy';
 import { Pool } from 'undici';
 import { describeError } from '#shared/errors/fleet-error.ts';
 import type { Registry } from '#shared/instruments/registry.ts';
+import { sleep } from '#shared/lifecycle/wait.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { Block } from '#shared/model/block.ts';
 import type { Clock } from '#shared/model/clock.ts';
@@ -204,7 +205,10 @@ export class RemoteWriter implements AsyncDisposable {
       this.#setAvailable(false, answer);
       const backoff =
         this.#options.random() * Math.min(RETRY_LONGEST_MS, RETRY_FIRST_MS * 2 ** Math.min(attempt, 20));
-      await this.#sleep(Math.max(backoff, answer.retryAfterMs * (1 + 0.2 * this.#options.random())));
+      await sleep(
+        Math.max(backoff, answer.retryAfterMs * (1 + 0.2 * this.#options.random())),
+        this.#closing.signal,
+      );
     }
     return false;
   }
@@ -264,14 +268,6 @@ export class RemoteWriter implements AsyncDisposable {
     // A store that was away may be another incarnation.
     if (available) void this.#options.readEpoch();
     this.#options.onAvailability(available);
-  }
-
-  async #sleep(ms: number): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, ms);
-    this.#closing.signal.addEventListener('abort', () => resolve(), { once: true });
-    await promise;
-    clearTimeout(timer);
   }
 }
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { Pool } from 'undici';
 import { parseDuration } from '#shared/config/values.ts';
 import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
+import { repeat } from '#shared/lifecycle/wait.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { Clock } from '#shared/model/clock.ts';
 
@@ -62,13 +63,8 @@ export class StoreWatch implements AsyncDisposable {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setInterval(() => void this.read(), POLL_EVERY_MS);
-    signal.addEventListener('abort', () => resolve(), { once: true });
-    if (signal.aborted) resolve();
     void this.read();
-    await promise;
-    clearInterval(timer);
+    await repeat(POLL_EVERY_MS, signal, () => void this.read());
   }
 
   /** Reads now, or joins the read under way. Undefined where the store does not answer. */
