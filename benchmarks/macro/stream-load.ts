@@ -31,8 +31,6 @@ export interface LoadResult {
 }
 
 const PATH = '/gpufleet.telemetry.v1alpha1.IngestService/Stream';
-/** Frames that a stream may have unacknowledged. */
-const WINDOW_FRAMES = 200;
 /** Frames in the loop of prepared ones. */
 const PREPARED = 300;
 
@@ -119,12 +117,14 @@ async function open(
   );
   call.write(requests[0]!);
   const loop = requests.length - 1;
+  // Acknowledgements are ranges of sequences: one that is under way must not come round again.
+  const window = Math.ceil((loop * 2) / 3);
   const pump = (): void => {
     if (performance.now() >= until) {
       if (counter.acked >= counter.sent) call.end();
       return;
     }
-    while (counter.sent - counter.acked < WINDOW_FRAMES) call.write(requests[1 + (counter.sent++ % loop)]!);
+    while (counter.sent - counter.acked < window) call.write(requests[1 + (counter.sent++ % loop)]!);
   };
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   call.on('data', ({ message }: StreamResponse) => {
