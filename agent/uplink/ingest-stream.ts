@@ -35,6 +35,8 @@ const OPTIONS: ClientOptions = {
   'grpc.keepalive_permit_without_calls': 0,
   // Retries keep a copy of all that a long stream ever sent (grpc-node#2371).
   'grpc.enable_retries': 0,
+  // One connection for each agent, also where one process simulates many: an aggregator bounds streams by connection.
+  'grpc.use_local_subchannel_pool': 1,
   'grpc.max_receive_message_length': 1024 * 1024,
   'grpc-node.flow_control_window': 1024 * 1024,
 };
