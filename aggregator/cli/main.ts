@@ -1,0 +1,172 @@
+#!/usr/bin/env node
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { parseDuration } from '#shared/config/values.ts';
+import packageJson from '../../package.json' with { type: 'json' };
+import { type AlertOptions, alerts, resolveAlert, SEVERITIES, watchAlerts } from './alerts.ts';
+import { connect, EXIT, exitCodeOf, sentenceOf } from './connection.ts';
+import { paintWith } from './format.ts';
+import { gpu } from './gpu.ts';
+import { gpus } from './gpus.ts';
+import { nodes } from './nodes.ts';
+import type { CommandContext, Output } from './output.ts';
+import { top } from './top.ts';
+
+interface GlobalOptions {
+  readonly server: string;
+  readonly token?: string;
+  readonly tokenFile?: string;
+  readonly ca?: string;
+  readonly timeout: number;
+  readonly json?: boolean;
+}
+
+const duration = (text: string): number => {
+  const ms = parseDuration(text);
+  if (ms === undefined || ms < 100)
+    throw new InvalidArgumentError('must be a duration from 100ms, such as 500ms, 10s, 1m');
+  return ms;
+};
+const count = (text: string): number => {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('must be a whole number from 1');
+  return value;
+};
+const limit = () => new Option('--limit <n>', 'at most so many rows').argParser(count);
+
+const program = new Command('gpufleet')
+  .description('Looks at a GPU fleet: nodes, GPUs, health, alerts.')
+  .version(packageJson.version)
+  .addOption(
+    new Option('--server <url>', 'the aggregator').env('GPUFLEET_SERVER').default('http://127.0.0.1:7480'),
+  )
+  .addOption(new Option('--token <token>', 'bearer token').env('GPUFLEET_TOKEN'))
+  .addOption(
+    new Option('--token-file <file>', 'a file with it, or a token file of the aggregator').env(
+      'GPUFLEET_TOKEN_FILE',
+    ),
+  )
+  .option('--ca <file>', 'PEM of the authority behind an https server')
+  .addOption(new Option('--timeout <duration>', 'for one call').argParser(duration).default(10_000, '10s'))
+  .option('--json', 'one JSON document; with --watch one a line')
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? EXIT.ok : EXIT.usage))
+  .addHelpText(
+    'after',
+    `
+Examples:
+  gpufleet nodes
+  gpufleet gpus --node gpu-017
+  gpufleet gpu gpu-017/3
+  gpufleet alerts --active --severity critical
+  gpufleet alerts --watch --json | jq .summary
+  gpufleet alerts resolve 5f0c... --comment "fan replaced" --token-file ~/.gpufleet-token
+  gpufleet top
+
+Exit codes: 0 good, 1 error, 2 usage, 3 not found, 4 no or wrong token or not allowed, 5 the aggregator cannot be reached.`,
+  );
+
+program
+  .command('nodes')
+  .description('nodes with their state and worst health')
+  .addOption(limit())
+  .action((options: { limit?: number }) => run((context) => nodes(context, options)));
+
+program
+  .command('gpus')
+  .description('GPUs with health, temperature, power, load and memory')
+  .option('--node <name>', 'of this node')
+  .option('--model <model>', 'of this model')
+  .addOption(limit())
+  .action((options: { node?: string; model?: string; limit?: number }) =>
+    run((context) => gpus(context, options)),
+  );
+
+program
+  .command('gpu')
+  .description('one GPU: its health with the reasons, and all its series')
+  .argument('<uuid | node/index>')
+  .action((which: string) => run((context) => gpu(context, which)));
+
+const alertsCommand = program
+  .command('alerts')
+  .description('alerts')
+  .option('--active', 'pending and firing ones alone')
+  .option('--watch', 'what is active, then each transition as it happens')
+  .option('--node <name>', 'of this node')
+  .option('--rule <name>', 'of this rule')
+  .addOption(new Option('--severity <severity>', 'this one and worse').choices(Object.keys(SEVERITIES)))
+  .addOption(limit())
+  .action((options: AlertOptions & { watch?: boolean }) =>
+    run((context) => (options.watch ? watchAlerts : alerts)(context, options)),
+  );
+
+alertsCommand
+  .command('resolve')
+  .description("resolve an alert (operator's token); it stays silent until its condition clears")
+  .argument('<id>')
+  .option('--comment <text>', 'who and why, for the record', '')
+  .action((id: string, { comment }: { comment: string }) =>
+    run((context) => resolveAlert(context, id, comment)),
+  );
+
+program
+  .command('top')
+  .description('live table, worst first; q ends it')
+  .addOption(
+    new Option('--interval <duration>', 'between two looks').argParser(duration).default(1_000, '1s'),
+  )
+  .action(({ interval }: { interval: number }) => run((context) => top(context, interval)));
+
+await program.parseAsync(process.argv);
+
+async function run(command: (context: CommandContext) => Promise<void>): Promise<void> {
+  const { server, token, tokenFile, ca, timeout, json } = program.opts<GlobalOptions>();
+  const stop = new AbortController();
+  process.on('SIGINT', () => stop.abort());
+  process.on('SIGTERM', () => stop.abort());
+  // A reader that has seen enough (head, less) is no error.
+  process.stdout.on('error', () => process.exit(EXIT.ok));
+  listenForQuit(stop);
+  try {
+    const client = connect({ server, token, tokenFile, ca, timeoutMs: timeout });
+    await command({
+      client,
+      output: outputTo(process.stdout, json ?? false),
+      signal: stop.signal,
+      now: Date.now,
+    });
+    process.exitCode = EXIT.ok;
+  } catch (error) {
+    process.stderr.write(`${sentenceOf(error, server)}\n`);
+    process.exitCode = exitCodeOf(error);
+  }
+  // The HTTP/2 session would keep the process for its idle time; what was written goes out first.
+  process.stdout.write('', () => process.exit());
+}
+
+function outputTo(stream: NodeJS.WriteStream, json: boolean): Output {
+  const isTerminal = stream.isTTY === true;
+  return {
+    json,
+    isTerminal,
+    paint: paintWith(isTerminal && !process.env.NO_COLOR),
+    get columns() {
+      return stream.columns ?? 80;
+    },
+    get rows() {
+      return stream.rows ?? 24;
+    },
+    write: (text) => void stream.write(text),
+  };
+}
+
+const CTRL_C = 3;
+
+/** `q` and Ctrl-C, where keys can be read one by one. */
+function listenForQuit(stop: AbortController): void {
+  if (!process.stdin.isTTY || !process.stdout.isTTY || !process.argv.includes('top')) return;
+  process.stdin.setRawMode(true);
+  process.stdin.on('data', (keys: Buffer) => {
+    if (keys.includes('q') || keys.includes(CTRL_C)) stop.abort();
+  });
+  process.on('exit', () => process.stdin.setRawMode(false));
+}
