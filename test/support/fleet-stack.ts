@@ -82,10 +82,10 @@ export class FleetStack implements AsyncDisposable {
       shard: 'shard-0',
       data_dir: join(this.dir.path, 'aggregator'),
       ingest: { listen: `127.0.0.1:${this.ports.ingest}` },
-      api: { listen: `127.0.0.1:${this.ports.api}` },
       ...(this.#store && { store: { url: this.#store.url } }),
       ...(this.#nats && { nats: { servers: [this.#nats.url] } }),
       ...this.#options.aggregator,
+      api: { ...(this.#options.aggregator?.api as object), listen: `127.0.0.1:${this.ports.api}` },
     };
     this.aggregator = await this.#start('aggregator', config, `${this.api}/readyz`);
   }
