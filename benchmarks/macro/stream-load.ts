@@ -4,12 +4,14 @@ import {
   HelloSchema,
   Lane,
   RecordSchema,
-  type StreamRequest,
   StreamRequestSchema,
   type StreamResponse,
   StreamResponseSchema,
+  TickSchema,
+  type Record as WireRecord,
 } from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
-import { dictionaryToWire } from '#shared/wire/dictionary.ts';
+import type { Dictionary } from '#shared/model/dictionary.ts';
+import { createDictionary, dictionaryToWire } from '#shared/wire/dictionary.ts';
 import { FrameEncoder } from '#shared/wire/frame-encoder.ts';
 import type { BenchOptions } from '../bench-case.ts';
 import { loadTrace } from '../trace.ts';
@@ -35,59 +37,86 @@ const PATH = '/gpufleet.telemetry.v1alpha1.IngestService/Stream';
 const PREPARED = 300;
 
 process.on('message', (options: LoadOptions) => {
-  const { requests, slots } = prepare(options);
+  const load = prepare(options);
   const until = performance.now() + options.seconds * 1000;
   const counters = Array.from({ length: options.streams }, (_, i) => ({
     sent: 0,
     acked: 0,
     node: `node-${i}`,
   }));
-  const calls = counters.map((counter) => open(options.port, counter, requests, until));
+  const calls = counters.map((counter) => open(options.port, counter, load, until));
   Promise.all(calls).then(() => {
     const ticks = counters.reduce((sum, { acked }) => sum + acked, 0);
-    process.send?.({ samples: ticks * slots } satisfies LoadResult);
+    process.send?.({ samples: ticks * load.slots } satisfies LoadResult);
   });
 });
 
-/** Requests of one node in a loop: differences need their order, so the loop begins with a keyframe. */
-function prepare({ bench }: LoadOptions): { requests: Buffer[]; slots: number } {
+interface Load {
+  readonly slots: number;
+  /** The dictionary of one node: its GPUs are its own, or the aggregator would score them once for all nodes. */
+  define(node: string): Buffer;
+  /** The nth request of a stream: time goes on from round to round, or old ticks would be passed over. */
+  request(n: number): Buffer;
+  /** Requests until the loop begins again, with a keyframe. */
+  readonly loop: number;
+}
+
+function prepare({ bench }: LoadOptions): Load {
   const trace = loadTrace('1s', { ...bench, log: () => {} });
-  const encoder = new FrameEncoder(trace.dictionary);
-  const states = new Uint8Array(trace.dictionary.series.length);
-  const wrap = (message: StreamRequest['message']): Buffer =>
-    Buffer.from(toBinary(StreamRequestSchema, create(StreamRequestSchema, { message })));
-  const define = create(RecordSchema, {
-    run: 0,
-    sequence: 0n,
-    lane: Lane.LIVE,
-    body: { case: 'dictionary', value: dictionaryToWire(trace.dictionary, 1) },
+  const { dictionary, rows, timestamps } = trace;
+  const loop = Math.min(PREPARED, rows.length);
+  const states = new Uint8Array(dictionary.series.length);
+  const tick = (i: number, shiftMs: number) => ({
+    timestampMs: timestamps[i]! + shiftMs,
+    values: rows[i]!,
+    states,
   });
-  const requests = [wrap({ case: 'record', value: define })];
-  const rows = Math.min(PREPARED, trace.rows.length);
-  for (let i = 0; i < rows; i++) {
-    const frame = encoder
-      .encode({ timestampMs: trace.timestamps[i]!, values: trace.rows[i]!, states }, i === 0)
-      .slice();
-    const body = { case: 'tick' as const, value: { dictionary: 1, frame } };
-    requests.push(
-      wrap({
-        case: 'record',
-        value: create(RecordSchema, {
-          run: 0,
-          sequence: BigInt(i + 1),
-          lane: Lane.LIVE,
-          body: body as never,
-        }),
-      }),
-    );
-  }
-  return { requests, slots: trace.dictionary.series.length };
+  const encoder = new FrameEncoder(dictionary);
+  const requests = Array.from({ length: loop }, (_, i) => tickRequest(i, encoder.encode(tick(i, 0))));
+  const keys = new FrameEncoder(dictionary);
+  const roundMs = timestamps[loop - 1]! - timestamps[0]! + dictionary.intervalMs;
+  return {
+    slots: dictionary.series.length,
+    loop,
+    define: (node) => dictionaryRequest(ownGpus(dictionary, node)),
+    request: (n) =>
+      n % loop === 0
+        ? tickRequest(0, keys.encode(tick(0, Math.floor(n / loop) * roundMs), true))
+        : requests[n % loop]!,
+  };
+}
+
+function ownGpus({ group, intervalMs, series }: Dictionary, node: string): Dictionary {
+  const labelled = series.map((one) => ({
+    ...one,
+    labels: one.labels.map(([name, value]) => [name, name === 'uuid' ? `${value}-${node}` : value] as const),
+  }));
+  return createDictionary(group, intervalMs, labelled);
+}
+
+function dictionaryRequest(dictionary: Dictionary): Buffer {
+  return recordRequest(0, { case: 'dictionary', value: dictionaryToWire(dictionary, 1) });
+}
+
+/** Sequences come round with the loop: what is in flight is always less than one round. */
+function tickRequest(i: number, frame: Uint8Array): Buffer {
+  return recordRequest(i + 1, {
+    case: 'tick',
+    value: create(TickSchema, { dictionary: 1, frame: frame.slice() }),
+  });
+}
+
+function recordRequest(sequence: number, body: WireRecord['body']): Buffer {
+  const value = create(RecordSchema, { run: 0, sequence: BigInt(sequence), lane: Lane.LIVE, body });
+  return Buffer.from(
+    toBinary(StreamRequestSchema, create(StreamRequestSchema, { message: { case: 'record', value } })),
+  );
 }
 
 async function open(
   port: number,
   counter: { sent: number; acked: number; node: string },
-  requests: readonly Buffer[],
+  load: Load,
   until: number,
 ): Promise<void> {
   const client = new Client(`127.0.0.1:${port}`, credentials.createInsecure(), {
@@ -115,16 +144,15 @@ async function open(
       ),
     ),
   );
-  call.write(requests[0]!);
-  const loop = requests.length - 1;
+  call.write(load.define(counter.node));
   // Acknowledgements are ranges of sequences: one that is under way must not come round again.
-  const window = Math.ceil((loop * 2) / 3);
+  const window = Math.ceil((load.loop * 2) / 3);
   const pump = (): void => {
     if (performance.now() >= until) {
       if (counter.acked >= counter.sent) call.end();
       return;
     }
-    while (counter.sent - counter.acked < window) call.write(requests[1 + (counter.sent++ % loop)]!);
+    while (counter.sent - counter.acked < window) call.write(load.request(counter.sent++));
   };
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   call.on('data', ({ message }: StreamResponse) => {
