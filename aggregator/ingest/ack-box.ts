@@ -11,6 +11,8 @@ import type { Outcome, StoreStatus } from './ingest-sink.ts';
 
 /** Refusals that wait; beyond it an acknowledgement goes at once. */
 const MAX_REFUSALS = 100;
+/** Of a uint32: 49 days. */
+const MAX_AGE_MS = 0xffffffff;
 
 /**
  * Collects outcomes until an acknowledgement is due: one message for many records. Accepted ranges of two store
@@ -54,14 +56,17 @@ export class AckBox {
 
   /** The message for all of it, and an empty box. Without an accepted record it carries the newest incarnation. */
   take(store: StoreStatus): Ack {
+    const storeEpoch = this.#accepted.size > 0 ? this.#epoch : store.epoch;
+    // When an incarnation that is over was last read is not known any more: that makes nothing durable.
+    const epochAgeMs = storeEpoch === store.epoch ? Math.max(0, Math.round(store.epochAgeMs)) : MAX_AGE_MS;
     const ack = create(AckSchema, {
       accepted: rangesOf(this.#accepted),
       deferred: rangesOf(this.#deferred),
       refused: this.#refused.map(({ run, sequence, reason, detail }) =>
         create(RefusalSchema, { range: rangeOf(run, sequence, sequence), reason, detail }),
       ),
-      storeEpoch: this.#accepted.size > 0 ? this.#epoch : store.epoch,
-      epochAgeMs: Math.min(0xffffffff, Math.max(0, Math.round(store.epochAgeMs))),
+      storeEpoch,
+      epochAgeMs: Math.min(MAX_AGE_MS, epochAgeMs),
       windowBytes: this.#windowBytes,
       backfillOpen: store.backfillOpen,
     });

@@ -72,6 +72,8 @@ export class RemoteWriter implements AsyncDisposable {
   readonly #queue: Queued[] = [];
   readonly #free: WriteBatch[] = [];
   readonly #closing = new AbortController();
+  /** Aborts when the store answers again: whoever waits to retry need not wait on. */
+  #back = new AbortController();
   readonly #metrics;
   #open: Queued = newQueued(undefined);
   #linger: NodeJS.Timeout | undefined;
@@ -205,10 +207,10 @@ export class RemoteWriter implements AsyncDisposable {
       this.#setAvailable(false, answer);
       const backoff =
         this.#options.random() * Math.min(RETRY_LONGEST_MS, RETRY_FIRST_MS * 2 ** Math.min(attempt, 20));
-      await sleep(
-        Math.max(backoff, answer.retryAfterMs * (1 + 0.2 * this.#options.random())),
-        this.#closing.signal,
-      );
+      const wait = Math.max(backoff, answer.retryAfterMs * (1 + 0.2 * this.#options.random()));
+      // What the store itself asked for is waited out.
+      const early = answer.retryAfterMs > 0 ? [] : [this.#back.signal];
+      await sleep(wait, AbortSignal.any([this.#closing.signal, ...early]));
     }
     return false;
   }
@@ -265,8 +267,12 @@ export class RemoteWriter implements AsyncDisposable {
         { status: answer?.status, answer: answer?.text },
         'the store takes nothing: agents keep their samples, live state and alerts go on',
       );
-    // A store that was away may be another incarnation.
-    if (available) void this.#options.readEpoch();
+    if (available) {
+      this.#back.abort();
+      this.#back = new AbortController();
+      // A store that was away may be another incarnation.
+      void this.#options.readEpoch();
+    }
     this.#options.onAvailability(available);
   }
 }

@@ -112,7 +112,12 @@ export class FleetStack implements AsyncDisposable {
 
   /** Every record is accepted: none pending, none in flight. */
   async drained(): Promise<void> {
-    await until(async () => (await this.agentMetric('gpufleet_agent_backlog_records')) === 0, {
+    const idle = async (): Promise<boolean> => {
+      const text = await (await fetch(`http://127.0.0.1:${this.ports.exporter}/metrics`)).text();
+      const waiting = text.match(/^gpufleet_agent_(backlog_records|uplink_in_flight_bytes\S*) \S+$/gm) ?? [];
+      return waiting.length === 3 && waiting.every((line) => line.endsWith(' 0'));
+    };
+    await until(idle, {
       timeoutMs: 60_000,
       what: 'the backlog is empty',
       detail: () => `${this.agent?.lastLines(5)}\n${this.aggregator?.lastLines(5)}`,
