@@ -71,6 +71,15 @@ export class VictoriaMetricsServer implements AsyncDisposable {
     await this.#child?.kill9();
   }
 
+  /** Hangs: connections are taken by the kernel, nothing answers. */
+  pause(): void {
+    this.#child?.signal('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#child?.signal('SIGCONT');
+  }
+
   /** A clean end: everything accepted is on disk. */
   async stop(): Promise<void> {
     await this.#child?.stop(10_000);

@@ -65,3 +65,35 @@ test('while the store is away an alert is on NATS all the same, and afterwards n
     await connection.close();
   }
 });
+
+test('what an aggregator holds for a store that hangs dies with it, and comes again: an acknowledgement waits for the store', {
+  timeout: 120_000,
+}, async () => {
+  await using exporter = await startTextServer(page(50));
+  await using stack = await FleetStack.start({
+    agent: { collection_interval: '200ms', collectors: { dcgm_exporter: { url: exporter.url } } },
+  });
+  await until(async () => (await stack.store.metricSum('vm_rows_inserted_total')) > 0, {
+    timeoutMs: 20_000,
+    what: 'samples arrive',
+  });
+  stack.store.pause();
+  const seen = exporter.requests;
+  await until(() => exporter.requests > seen + 8, {
+    timeoutMs: 20_000,
+    what: 'scrapes while the store hangs',
+  });
+  await stack.aggregator!.kill9();
+  // The same incarnation goes on: nothing but the missing acknowledgement tells the agent to send again.
+  stack.store.resume();
+  await stack.startAggregator();
+  const after = exporter.requests;
+  await until(() => exporter.requests > after + 5, { timeoutMs: 20_000, what: 'scrapes afterwards' });
+  await stack.drained();
+  await stack.agent!.stop(8_000);
+  const recorded = await recordedSamples(stack.agentDir, 'machine-1');
+  const stored = storedSamples(
+    await stack.store.export('{node="node-1",__name__!~"gpu_health_score|gpufleet_.*"}'),
+  );
+  expect(differences(recorded, stored)).toEqual([]);
+});
