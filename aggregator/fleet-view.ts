@@ -17,8 +17,14 @@ import { labelOf } from '#shared/model/dictionary.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import type { AlertEngine } from './alerts/alert-engine.ts';
 import type { HealthEngine } from './health/health-engine.ts';
-import type { FleetView, GpuRow, NodeRow } from './query/fleet-view.ts';
-import type { LatestGpu, LatestGroup, LatestNode, LatestTable } from './store/latest.ts';
+import type { FleetView, GpuRow, NodeRow, SampleRow } from './query/fleet-view.ts';
+import {
+  gpuOrder,
+  type LatestGpu,
+  type LatestGroup,
+  type LatestNode,
+  type LatestTable,
+} from './store/latest.ts';
 
 const NODE_STATES = { up: NodeState.UP, stale: NodeState.STALE, down: NodeState.DOWN } as const;
 const SAMPLE_STATES = [
@@ -48,7 +54,7 @@ export function createFleetView(
     health.healthOf(gpu.uuid || `${gpu.node.source.cluster}/${gpu.node.source.node}/${gpu.gpu}`);
 
   const gpuRow = (gpu: LatestGpu): GpuRow => ({
-    key: `${nodeKey(gpu.node)}\n${gpu.gpu.padStart(4, '0')}\n${gpu.uuid}`,
+    key: `${nodeKey(gpu.node)}\n${gpuOrder(gpu)}`,
     node: gpu.node.source.node,
     index: gpu.gpu,
     uuid: gpu.uuid,
@@ -161,9 +167,15 @@ function headline(gpu: LatestGpu): Partial<Record<Headline, number>> {
   return found;
 }
 
-function* nodeSamples(node: LatestNode): Iterable<LatestSample> {
+function* nodeSamples(node: LatestNode): Iterable<SampleRow> {
   for (const group of node.groups) {
-    for (let slot = 0; slot < group.dictionary.series.length; slot++) yield sampleMessage(node, group, slot);
+    for (const [slot, { name, labels }] of group.dictionary.series.entries()) {
+      yield {
+        name,
+        uuid: labelOf(labels, 'uuid') ?? '',
+        message: () => sampleMessage(node, group, slot),
+      };
+    }
   }
 }
 

@@ -19,6 +19,7 @@ import type { Logger } from '#shared/logging/logger.ts';
 import type { ListenerTls } from '#shared/security/listener-tls.ts';
 import { AlertWatches } from './alert-watch.ts';
 import { type AccessOptions, AccessRules, accessInterceptor, authorizationKey } from './callers.ts';
+import { crossOriginHeaders, PREFLIGHT_HEADERS } from './cross-origin.ts';
 import { fleetService } from './fleet-service.ts';
 import type { FleetView } from './fleet-view.ts';
 import { type GuardOptions, guardRequest } from './request-guard.ts';
@@ -33,6 +34,8 @@ export interface ApiServerOptions {
   readonly guard: GuardOptions;
   /** What people should know; shown by /readyz. */
   readonly notes: () => readonly string[];
+  /** Most time that a whole request may take to arrive, ms; 30 s by default. */
+  readonly requestMs?: number;
   readonly logger: Logger;
   readonly registry: Registry;
 }
@@ -46,6 +49,8 @@ const MAX_REST_BODY_BYTES = 64 * 1024;
 /** A connection that says nothing is closed. */
 const FIRST_BYTES_MS = 10_000;
 const REQUEST_MS = 30_000;
+/** How much longer than `requestMs` a slow request may last. */
+const REQUEST_LOOK_MS = 1_000;
 const DRAIN_MS = 1_500;
 /** How every cleartext HTTP/2 connection begins; HTTP/1.1 cannot begin so. */
 const HTTP2_PREFACE = Buffer.from('PRI');
@@ -64,6 +69,7 @@ export class ApiServer implements AsyncDisposable {
   readonly #sessions = new Set<Http2Session>();
   readonly #requests;
   #server: Server | undefined;
+  #closing: Promise<void> | undefined;
   #address: Address;
 
   private constructor(options: ApiServerOptions) {
@@ -123,7 +129,12 @@ export class ApiServer implements AsyncDisposable {
     return this.#address;
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     const server = this.#server;
     if (!server?.listening) return;
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
@@ -142,11 +153,19 @@ export class ApiServer implements AsyncDisposable {
   }
 
   #cleartext(): Server {
+    const requestMs = this.#options.requestMs ?? REQUEST_MS;
     const http1 = createHttp1(
-      { requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS, keepAliveTimeout: 5_000 },
+      {
+        requestTimeout: requestMs,
+        headersTimeout: requestMs,
+        keepAliveTimeout: 5_000,
+        connectionsCheckingInterval: REQUEST_LOOK_MS,
+      },
       (request, response) => this.#handle(request, response),
     );
-    this.#shutdown.signal.addEventListener('abort', () => http1.closeIdleConnections());
+    // It never listens itself, and Node watches over slow and idle connections only from this event on.
+    http1.emit('listening');
+    this.#shutdown.signal.addEventListener('abort', () => http1.close());
     const http2 = createHttp2(HTTP2_OPTIONS, (request, response) => this.#handle(request, response));
     http2.on('session', (session) => this.#track(session));
     return createTcp({ pauseOnConnect: false }, (socket) => {
@@ -193,7 +212,22 @@ export class ApiServer implements AsyncDisposable {
       send(request, response, errorAnswer(error));
       return;
     }
-    this.#rpc(request, response);
+    const { origin } = request.headers;
+    if (origin !== undefined) {
+      for (const [name, value] of crossOriginHeaders(origin)) response.setHeader(name, value);
+      if (request.method === 'OPTIONS') {
+        // HTTP/1 and HTTP/2 responses agree in this; only their declared overloads differ.
+        (response as ServerResponse).writeHead(204, PREFLIGHT_HEADERS).end();
+        return;
+      }
+    }
+    try {
+      this.#rpc(request, response);
+    } catch (error) {
+      // It takes a request apart before it answers: whatever it cannot read must not end the process.
+      const cause = new FleetError('invalid_input', 'Cannot read request', { cause: error });
+      send(request, response, errorAnswer(cause));
+    }
   }
 
   async #rest(request: Request, response: Response): Promise<void> {
@@ -214,11 +248,10 @@ export class ApiServer implements AsyncDisposable {
         const { registry } = this.#options;
         return sendText(request, response, 200, await registry.metrics(), registry.contentType);
       }
-      const url = new URL(request.url ?? '/', 'http://host');
       const wanted = {
         method: request.method ?? '',
         path,
-        query: url.searchParams,
+        query: new URLSearchParams(request.url?.slice(path.length)),
         body: undefined as unknown,
       };
       const route = matchRoute(wanted);
@@ -226,11 +259,14 @@ export class ApiServer implements AsyncDisposable {
       if (wanted.method === 'POST') wanted.body = await readJson(request);
       send(request, response, { status: 200, body: route.answer(this.#options.view, wanted) });
     } catch (error) {
+      // Where the client has gone there is nobody to answer, and nothing of ours has failed.
+      if (request.readableAborted) return;
       if (!(error instanceof FleetError))
         this.#options.logger.error({ cause: describeError(error) }, 'a request failed');
       if (error instanceof MethodNotAllowed) response.setHeader('allow', error.allow);
       if (error instanceof FleetError && error.code === 'unauthenticated')
         response.setHeader('www-authenticate', 'Bearer');
+      refuseRest(request);
       send(request, response, errorAnswer(error));
     }
   }
@@ -256,6 +292,12 @@ function firstBytes(socket: Socket, decide: (isHttp2: boolean) => void): void {
   socket.on('readable', look);
 }
 
+/** What else of a refused body comes is thrown away: HTTP/1.1 until the request's time is up, HTTP/2 not at all. */
+function refuseRest(request: Request): void {
+  if ('stream' in request) request.stream.once('finish', () => request.stream.close());
+  else request.resume();
+}
+
 function pathOf(request: Request): string {
   return request.url?.split('?', 1)[0] ?? '/';
 }
@@ -263,7 +305,8 @@ function pathOf(request: Request): string {
 async function readJson(request: Request): Promise<unknown> {
   const parts: Buffer[] = [];
   let length = 0;
-  for await (const part of request) {
+  // The connection must outlive a body that is refused: the answer goes by it.
+  for await (const part of request.iterator({ destroyOnReturn: false })) {
     length += (part as Buffer).length;
     if (length > MAX_REST_BODY_BYTES)
       throw new FleetError(

@@ -79,6 +79,8 @@ export function fleetService(view: FleetView, watches: AlertWatches): ServiceImp
       try {
         for await (const alert of watches.watch(filter, onlyChanges, signal))
           yield create(WatchAlertsResponseSchema, { alert });
+        // A stream that only ended would look complete: the client must hear that the server stops.
+        signal.throwIfAborted();
       } catch (error) {
         throw toConnectError(error);
       }

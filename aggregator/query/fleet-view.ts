@@ -24,8 +24,15 @@ export interface NodeRow {
   readonly state: NodeState;
   gpus(): readonly GpuRow[];
   /** The newest value of each series, in a stable order. */
-  samples(): Iterable<LatestSample>;
+  samples(): Iterable<SampleRow>;
   message(): Node;
+}
+
+export interface SampleRow {
+  readonly name: string;
+  /** Of its GPU; empty where it is not a GPU's. */
+  readonly uuid: string;
+  message(): LatestSample;
 }
 
 export interface GpuRow {

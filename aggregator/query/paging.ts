@@ -11,25 +11,25 @@ export interface Page<Row> {
 
 /**
  * A page of rows that are sorted by key: those after the token's. The token is the last key, so that rows which
- * come and go between two pages shift nothing. Throws `invalid_input` for a size or token that is none.
+ * come and go between two pages shift nothing. Only the rows of the page are kept. Throws `invalid_input` for a size or token that is none.
  */
 export function pageOf<Row>(
-  rows: readonly Row[],
+  rows: Iterable<Row>,
   keyOf: (row: Row) => string,
   size: number,
   token: string,
 ): Page<Row> {
   const limit = pageSize(size);
   const after = token === '' ? undefined : decodeToken(token);
-  let start = 0;
-  if (after !== undefined) {
-    start = rows.findIndex((row) => keyOf(row) > after);
-    if (start < 0) start = rows.length;
+  const page: Row[] = [];
+  let total = 0;
+  let more = false;
+  for (const row of rows) {
+    total++;
+    if (page.length === limit) more = true;
+    else if (after === undefined || page.length > 0 || keyOf(row) > after) page.push(row);
   }
-  const page = rows.slice(start, start + limit);
-  const last = page.at(-1);
-  const more = last !== undefined && start + limit < rows.length;
-  return { rows: page, nextPageToken: more ? encodeToken(keyOf(last)) : '', total: rows.length };
+  return { rows: page, nextPageToken: more ? encodeToken(keyOf(page.at(-1)!)) : '', total };
 }
 
 export function pageSize(size: number): number {

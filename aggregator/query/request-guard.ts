@@ -8,6 +8,8 @@ export interface GuardOptions {
   readonly allowedOrigins: readonly string[];
 }
 
+const HOST = /^(?:\[([\da-f:.]+)\]|([\w.-]+))(?::\d{1,5})?$/i;
+
 /**
  * Keeps a page that someone happens to look at from using a browser's way in. The Host must be a name of ours: a
  * foreign name that resolves to this machine is DNS rebinding. An Origin must be our own or a configured one.
@@ -38,8 +40,10 @@ export function guardRequest(
     );
 }
 
+/** The name of a Host header, in lower case; empty where it is not `name`, `name:port` or `[address]:port`. */
 function hostName(host: string): string {
-  if (host.startsWith('[')) return host.slice(1, host.indexOf(']'));
-  const colon = host.lastIndexOf(':');
-  return colon < 0 ? host : host.slice(0, colon);
+  const [, address, name] = HOST.exec(host) ?? [];
+  // What is no part of a URL would be an error further on.
+  if (!URL.canParse(`http://${host}`)) return '';
+  return (address ?? name ?? '').toLowerCase();
 }

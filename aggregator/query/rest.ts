@@ -2,7 +2,6 @@ import { create, type DescMessage, type MessageShape, toJson } from '@bufbuild/p
 import { AlertSchema, AlertState, Severity } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
 import {
   GetNodeResponseSchema,
-  type LatestSample,
   LatestSampleSchema,
   ListAlertsResponseSchema,
   ListNodesResponseSchema,
@@ -13,7 +12,7 @@ import { ACTIVE, enumValue, filterAlerts } from './alert-filter.ts';
 import type { Access } from './callers.ts';
 import { resolveAlert } from './fleet-service.ts';
 import type { FleetView, NodeRow } from './fleet-view.ts';
-import { pageOf } from './paging.ts';
+import { MAX_PAGE, pageOf } from './paging.ts';
 
 export interface RestRequest {
   readonly method: string;
@@ -174,25 +173,33 @@ export function errorAnswer(error: unknown): {
   return { status, body: { error: { code: error.code, message: error.message } } };
 }
 
-function samplesPage(rows: readonly NodeRow[], query: URLSearchParams) {
-  const name = query.get('name');
-  const uuid = query.get('uuid');
-  // Series have no name to page by but their place: node, then number within the node.
-  const samples = rows.flatMap((row) =>
-    [...row.samples()].map((sample, index) => ({
-      key: `${row.key}\n${String(index).padStart(7, '0')}`,
-      sample,
-    })),
+/**
+ * A page of the series of all rows. Series have no name to page by but their place: node, then number within the
+ * node. Messages are put together for the page alone, however large the fleet is.
+ */
+function samplesPage(rows: readonly NodeRow[], query: URLSearchParams): unknown {
+  const page = pageOf(
+    matchingSamples(rows, query.get('name'), query.get('uuid')),
+    ({ row, number }) => `${row.key}\n${String(number).padStart(7, '0')}`,
+    sizeOf(query),
+    tokenOf(query),
   );
-  const wanted = samples.filter(
-    ({ sample }) => (name === null || sample.name === name) && (uuid === null || sample.labels.uuid === uuid),
-  );
-  const page = pageOf(wanted, ({ key }) => key, sizeOf(query), tokenOf(query));
   return {
-    samples: page.rows.map(({ sample }): unknown => json(LatestSampleSchema, sample satisfies LatestSample)),
+    samples: page.rows.map(({ sample }): unknown => json(LatestSampleSchema, sample.message())),
     next_page_token: page.nextPageToken,
     total: page.total,
   };
+}
+
+function* matchingSamples(rows: readonly NodeRow[], name: string | null, uuid: string | null) {
+  for (const row of rows) {
+    let number = 0;
+    for (const sample of row.samples()) {
+      number++;
+      if ((name === null || sample.name === name) && (uuid === null || sample.uuid === uuid))
+        yield { row, number, sample };
+    }
+  }
 }
 
 function alertsPage(view: FleetView, states: readonly AlertState[], query: URLSearchParams): unknown {
@@ -227,9 +234,15 @@ function commentOf(body: unknown): string {
   return comment;
 }
 
+/** 0 where it is not given; `pageOf` refuses what is too large. */
 function sizeOf(query: URLSearchParams): number {
   const text = query.get('page_size');
-  return text === null ? 0 : Number(/^\d{1,9}$/.test(text) ? text : Number.NaN) || -1;
+  if (text !== null && !/^[1-9]\d{0,8}$/.test(text))
+    throw new FleetError(
+      'invalid_input',
+      `Cannot list: page_size must be 1 to ${MAX_PAGE}, and is "${text.slice(0, 20)}"`,
+    );
+  return Number(text);
 }
 
 const tokenOf = (query: URLSearchParams): string => query.get('page_token') ?? '';

@@ -12,6 +12,7 @@ import {
   ServerReflectionResponseSchema,
 } from '#proto/grpc/reflection/v1/reflection_pb.ts';
 import { aborted } from '#shared/lifecycle/wait.ts';
+import { toConnectError } from './callers.ts';
 
 const { SERVING, SERVICE_UNKNOWN } = HealthCheckResponse_ServingStatus;
 /** gRPC's NOT_FOUND and UNIMPLEMENTED. */
@@ -30,6 +31,7 @@ export function healthService(services: readonly DescService[]): ServiceImpl<typ
     async *watch({ service }, { signal }) {
       yield create(HealthCheckResponseSchema, { status: known.has(service) ? SERVING : SERVICE_UNKNOWN });
       await aborted(signal);
+      throw toConnectError(signal.reason);
     },
   };
 }

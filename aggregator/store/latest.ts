@@ -11,6 +11,8 @@ export interface LatestTableOptions {
   readonly maxNodes?: number;
   /** Most GPUs kept of one node; 64 by default. */
   readonly maxGpusPerNode?: number;
+  /** Most groups kept of one node, the one with the oldest tick goes first; 256 by default. */
+  readonly maxGroupsPerNode?: number;
   /** A node that has been away for so long is forgotten, ms; 24 h by default. */
   readonly forgetAfterMs?: number;
 }
@@ -72,6 +74,7 @@ export class LatestTable {
   readonly #clock: Clock;
   readonly #maxNodes: number;
   readonly #maxGpusPerNode: number;
+  readonly #maxGroupsPerNode: number;
   readonly #forgetAfterMs: number;
   readonly #nodes = new Map<string, NodeEntry>();
   /** The entry of each stream's source, so that the hot path compares no names. */
@@ -86,10 +89,11 @@ export class LatestTable {
     this.#clock = options.clock;
     this.#maxNodes = options.maxNodes ?? 20_000;
     this.#maxGpusPerNode = options.maxGpusPerNode ?? 64;
+    this.#maxGroupsPerNode = options.maxGroupsPerNode ?? 256;
     this.#forgetAfterMs = options.forgetAfterMs ?? 86_400_000;
     this.#refused = counter(options.registry, {
       name: 'gpufleet_latest_refused_total',
-      help: 'Nodes and GPUs not kept in the live table because its limit was reached.',
+      help: 'Nodes, groups and GPUs not kept in the live table because its limit was reached.',
       labelNames: ['what'],
     });
     const states = (): Record<NodeState, number> => {
@@ -116,9 +120,8 @@ export class LatestTable {
         this.#refused.inc({ what: 'node' });
         return;
       }
-      entry = new NodeEntry(this.#clock, peer, this.#maxGpusPerNode, () =>
-        this.#refused.inc({ what: 'gpu' }),
-      );
+      const limits = { gpus: this.#maxGpusPerNode, groups: this.#maxGroupsPerNode };
+      entry = new NodeEntry(this.#clock, peer, limits, (what) => this.#refused.inc({ what }));
       this.#nodes.set(key, entry);
       this.#sorted = undefined;
     }
@@ -133,12 +136,16 @@ export class LatestTable {
 
   apply(block: Block): void {
     const entry = this.#bySource.get(block.source);
-    if (!entry?.apply(block)) return;
+    if (!entry) return;
+    const before = entry.gpus;
+    if (!entry.apply(block)) return;
+    this.#forgetUuids(before, entry);
     for (const { uuid } of entry.gpus) if (uuid !== '') this.#byUuid.set(uuid, entry);
   }
 
   /** Every node, by cluster and name. */
   nodes(): readonly LatestNode[] {
+    this.#sweep();
     this.#sorted ??= [...this.#nodes.values()].sort((a, b) =>
       nodeKey(a.source) < nodeKey(b.source) ? -1 : 1,
     );
@@ -161,16 +168,26 @@ export class LatestTable {
     for (const [key, entry] of this.#nodes) {
       if (entry.connected || now - entry.changedAt < this.#forgetAfterMs) continue;
       this.#nodes.delete(key);
-      for (const { uuid } of entry.gpus) if (this.#byUuid.get(uuid) === entry) this.#byUuid.delete(uuid);
+      this.#forgetUuids(entry.gpus, entry);
       this.#sorted = undefined;
     }
   }
+
+  /** A GPU that another node has by now stays that node's. */
+  #forgetUuids(gpus: readonly LatestGpu[], entry: NodeEntry): void {
+    for (const { uuid } of gpus) if (this.#byUuid.get(uuid) === entry) this.#byUuid.delete(uuid);
+  }
+}
+
+/** Sorts the GPUs of a node as lists show them: by index, then by UUID. */
+export function gpuOrder({ gpu, uuid }: { readonly gpu: string; readonly uuid: string }): string {
+  return `${gpu.padStart(4, '0')}\n${uuid}`;
 }
 
 class NodeEntry implements LatestNode {
   readonly #clock: Clock;
-  readonly #maxGpus: number;
-  readonly #onRefusedGpu: () => void;
+  readonly #limits: { readonly gpus: number; readonly groups: number };
+  readonly #onRefused: (what: 'gpu' | 'group') => void;
   readonly #groups = new Map<string, LatestGroup>();
   #gpus: readonly LatestGpu[] | undefined;
   peer: ConnectedPeer;
@@ -183,11 +200,16 @@ class NodeEntry implements LatestNode {
   #heardAt = 0;
   changedAt = 0;
 
-  constructor(clock: Clock, peer: ConnectedPeer, maxGpus: number, onRefusedGpu: () => void) {
+  constructor(
+    clock: Clock,
+    peer: ConnectedPeer,
+    limits: { readonly gpus: number; readonly groups: number },
+    onRefused: (what: 'gpu' | 'group') => void,
+  ) {
     this.#clock = clock;
     this.peer = peer;
-    this.#maxGpus = maxGpus;
-    this.#onRefusedGpu = onRefusedGpu;
+    this.#limits = limits;
+    this.#onRefused = onRefused;
   }
 
   get source(): Source {
@@ -246,9 +268,16 @@ class NodeEntry implements LatestNode {
       states: states.slice(),
       timestampMs,
     });
+    if (this.#groups.size > this.#limits.groups) this.#dropOldestGroup();
     this.#intervalMs = Math.max(...this.groups.map((one) => one.dictionary.intervalMs));
     this.#gpus = undefined;
     return true;
+  }
+
+  #dropOldestGroup(): void {
+    const [oldest] = [...this.#groups].reduce((a, b) => (b[1].timestampMs < a[1].timestampMs ? b : a));
+    this.#groups.delete(oldest);
+    this.#onRefused('group');
   }
 
   #findGpus(): readonly LatestGpu[] {
@@ -263,9 +292,9 @@ class NodeEntry implements LatestNode {
         if (known) {
           known.places.push({ group, slots });
           if (slots.info.length > known.labels.length) known.labels = slots.info;
-        } else if (places.size < this.#maxGpus)
+        } else if (places.size < this.#limits.gpus)
           places.set(key, { slots, places: [{ group, slots }], labels: slots.info });
-        else this.#onRefusedGpu();
+        else this.#onRefused('gpu');
       }
     }
     return [...places.values()]
@@ -277,7 +306,7 @@ class NodeEntry implements LatestNode {
         labels,
         places: found,
       }))
-      .sort((a, b) => a.gpu.localeCompare(b.gpu, 'en', { numeric: true }));
+      .sort((a, b) => (gpuOrder(a) < gpuOrder(b) ? -1 : 1));
   }
 }
 

@@ -43,6 +43,8 @@ export interface PeerCertificateFacts {
   readonly subjectaltname?: string;
 }
 
+/** Node writes `DNS:a, URI:b`, and a name that has a comma in quotes: it must not pass for two. */
+const ALTERNATIVE_NAME = /(?:[^",]|"(?:\\.|[^"\\])*")+/g;
 const SPIFFE_NODE = /^URI:spiffe:\/\/[^/]+\/(?:.*\/)?node\/([^/]+)$/;
 
 /**
@@ -50,10 +52,10 @@ const SPIFFE_NODE = /^URI:spiffe:\/\/[^/]+\/(?:.*\/)?node\/([^/]+)$/;
  * else the common name; undefined where there is none.
  */
 export function certificateNode(certificate: PeerCertificateFacts | undefined): string | undefined {
-  const names = certificate?.subjectaltname?.split(', ') ?? [];
+  const names = certificate?.subjectaltname?.match(ALTERNATIVE_NAME)?.map((name) => name.trim()) ?? [];
   for (const name of names) {
     const spiffe = SPIFFE_NODE.exec(name)?.[1];
-    if (spiffe) return decodeURIComponent(spiffe);
+    if (spiffe) return spiffe;
   }
   const dns = names.find((name) => name.startsWith('DNS:'))?.slice(4);
   const common = certificate?.subject?.CN;

@@ -24,7 +24,7 @@ const MAX_TOKENS = 100_000;
 const LOOK_AGAIN_MS = 1_000;
 
 /**
- * Tokens from a file, a line each: `<role> <token> [name] [node=<node>]`; `#` begins a comment. Only digests are
+ * Tokens from a file, a line each: `<role> <token> [name] [node=<node>]`; a word that begins with `#` begins a comment. Only digests are
  * kept, and compared in constant time. The file is read again when it changes; a change that cannot be used
  * leaves the tokens as they were, and `onProblem` hears why.
  */
@@ -94,7 +94,7 @@ function load(path: string): Entry[] {
   }
   const faults: string[] = [];
   const entries = text.split('\n').flatMap((line, index) => {
-    const content = line.replace(/#.*/, '').trim();
+    const content = line.replace(/(^|\s)#.*/, '').trim();
     if (content === '') return [];
     const entry = parseLine(content);
     if (typeof entry === 'string') faults.push(`line ${index + 1}: ${entry}`);
@@ -114,9 +114,13 @@ function parseLine(content: string): Entry | string {
   if (!ROLES.has(role!)) return 'must begin with a role: viewer, operator or agent';
   if (token === undefined || token.length < MIN_TOKEN_CHARACTERS)
     return `its token must have at least ${MIN_TOKEN_CHARACTERS} characters`;
-  const node = rest.find((word) => word.startsWith('node='))?.slice(5);
+  const [node, ...furtherNodes] = rest.flatMap((word) => (word.startsWith('node=') ? [word.slice(5)] : []));
+  // A slip such as "nodes=a" must not make a token that may speak for any node.
+  const [name = '', ...furtherNames] = rest.filter((word) => !word.startsWith('node='));
+  if (name.includes('=') || furtherNames.length > 0)
+    return 'after the token there may be one name and node=<node>, nothing else';
+  if (node === '' || furtherNodes.length > 0) return 'node= must name one node';
   if (node !== undefined && role !== 'agent') return 'only an agent is bound to a node';
-  const name = rest.find((word) => !word.startsWith('node=')) ?? '';
   return { role: role as Role, name, node, digest: digestOf(token) };
 }
 
@@ -126,8 +130,9 @@ function digestOf(token: string): Buffer {
 
 function stampOf(path: string): string {
   try {
-    const { mtimeMs, size, ino } = statSync(path);
-    return `${mtimeMs} ${size} ${ino}`;
+    // Not the time of the content alone: a chmod that mends the file must be seen too.
+    const { ctimeMs, mtimeMs, size, ino } = statSync(path);
+    return `${ctimeMs} ${mtimeMs} ${size} ${ino}`;
   } catch (error) {
     throw new FleetError('invalid_config', `Cannot read token file ${path}`, { cause: error });
   }
