@@ -81,10 +81,13 @@ export class FleetStack implements AsyncDisposable {
       cluster: 'test',
       shard: 'shard-0',
       data_dir: join(this.dir.path, 'aggregator'),
-      ingest: { listen: `127.0.0.1:${this.ports.ingest}` },
       ...(this.#store && { store: { url: this.#store.url } }),
       ...(this.#nats && { nats: { servers: [this.#nats.url] } }),
       ...this.#options.aggregator,
+      ingest: {
+        ...(this.#options.aggregator?.ingest as object),
+        listen: `127.0.0.1:${this.ports.ingest}`,
+      },
       api: { ...(this.#options.aggregator?.api as object), listen: `127.0.0.1:${this.ports.api}` },
     };
     this.aggregator = await this.#start('aggregator', config, `${this.api}/readyz`);
