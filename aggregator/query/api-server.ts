@@ -185,7 +185,9 @@ export class ApiServer implements AsyncDisposable {
       (request, response) => this.#handle(request, response),
     );
     server.on('session', (session) => this.#track(session));
-    return server;
+    // HTTP/1.1 over TLS: Node has these on the server, its declarations do not.
+    const requestMs = this.#options.requestMs ?? REQUEST_MS;
+    return Object.assign(server, { requestTimeout: requestMs, headersTimeout: requestMs });
   }
 
   #track(session: Http2Session): void {

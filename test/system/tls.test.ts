@@ -134,8 +134,11 @@ test('a wrong token is refused and seen on both sides; what was held back arrive
     what: 'samples arrive',
   });
   await stack.drained();
-  const backlog = await aggregatorMetric(stack, 'gpufleet_ingest_records_total{kind="tick",lane="backfill"}');
-  expect(backlog, 'the records that waited').toBeGreaterThanOrEqual(held);
+  const late = 'gpufleet_ingest_records_total{kind="tick",lane="backfill"}';
+  await until(async () => (await aggregatorMetric(stack, late)) >= held, {
+    timeoutMs: WAIT_MS,
+    what: 'the records that waited arrive',
+  });
   for (const program of [stack.agent!, stack.aggregator!]) {
     expect(program.output).not.toContain('the-right-token');
     expect(program.output).not.toContain('a-viewer-is-no');

@@ -1,0 +1,160 @@
+import { readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { NodeState, SampleState } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+import { createRegistry } from '#shared/instruments/registry.ts';
+import type { Source } from '#shared/model/block.ts';
+import { SlotState } from '#shared/model/slot-state.ts';
+import { AlertEngine } from '../../aggregator/alerts/alert-engine.ts';
+import { parseRules } from '../../aggregator/alerts/rules-file.ts';
+import { createFleetView } from '../../aggregator/fleet-view.ts';
+import { HealthEngine } from '../../aggregator/health/health-engine.ts';
+import { pageOf } from '../../aggregator/query/paging.ts';
+import { LatestTable } from '../../aggregator/store/latest.ts';
+import {
+  blockOf,
+  dictionaryOf,
+  gpuLabels,
+  ManualClock,
+  START_MS,
+  series,
+  xidEvent,
+} from './alerts/block-of.ts';
+
+const SHIPPED = new URL('../../aggregator/alerts/default-rules.yaml', import.meta.url);
+
+function viewOf() {
+  const clock = new ManualClock();
+  const registry = createRegistry();
+  const latest = new LatestTable({ clock, registry });
+  const health = new HealthEngine({ clock, registry });
+  const { rules } = parseRules(readFileSync(SHIPPED, 'utf8'), 'the shipped rules');
+  const alerts = new AlertEngine({ rules, clock, registry });
+  const source: Source = { cluster: 'east', node: 'a', externalLabels: [['rack', '7']] };
+  latest.connected({
+    source,
+    address: '10.0.0.1:5',
+    agentVersion: '1.2',
+    machineId: 'm',
+    clockSkewSeconds: 0.5,
+  });
+  return { view: createFleetView(latest, alerts, health, clock), latest, source, alerts };
+}
+
+/** Two GPUs; the first has a MIG instance and says who made it. */
+const DICTIONARY = dictionaryOf([
+  series('gpu_temperature_celsius', gpuLabels(0, { sensor: 'memory' })),
+  series('gpu_temperature_celsius', gpuLabels(0, { sensor: 'core' })),
+  series('gpu_memory_used_bytes', gpuLabels(0, { mig_id: '3' })),
+  series('gpu_memory_used_bytes', gpuLabels(0)),
+  series('gpu_power_watts', gpuLabels(0)),
+  series('gpu_info', gpuLabels(0, { driver_version: '570.1' })),
+  series('gpu_power_watts', gpuLabels(1)),
+  series('node_load1', []),
+]);
+
+// The console's headline is what people see first: a memory sensor's 90 degrees shown as the core's is a false alarm.
+test('headline values are those of the whole GPU and the right sensor; what is not present is absent', () => {
+  const { view, latest, source } = viewOf();
+  latest.apply(blockOf(DICTIONARY, START_MS, [90, 60, 5, 80, 300, 1, undefined, 0.5], { source }));
+  const gpu = view.gpu('GPU-0')!.message();
+  expect(gpu).toMatchObject({
+    cluster: 'east',
+    node: 'a',
+    index: '0',
+    temperatureCelsius: 60,
+    memoryUsedBytes: 80,
+    powerWatts: 300,
+    labels: { rack: '7', driver_version: '570.1' },
+  });
+  expect(gpu.utilizationRatio).toBeUndefined();
+  expect(view.gpu('GPU-1')!.message().powerWatts).toBeUndefined();
+  expect(view.gpu('GPU-9')).toBeUndefined();
+});
+
+test('a node says who it is, how it is, and how much it has', () => {
+  const { view, latest, source } = viewOf();
+  expect(view.node('a')!.message().lastSampleAt, 'none before the first tick').toBeUndefined();
+  latest.apply(blockOf(DICTIONARY, START_MS, [90, 60, 5, 80, 300, 1, 250, 0.5], { source }));
+  expect(view.node('a')!.message()).toMatchObject({
+    cluster: 'east',
+    name: 'a',
+    state: NodeState.UP,
+    agentVersion: '1.2',
+    clockSkewSeconds: 0.5,
+    gpuCount: 2,
+    seriesCount: 8,
+    firingAlerts: 0,
+    labels: { rack: '7' },
+  });
+  latest.disconnected(source);
+  expect(view.node('a')!.state).toBe(NodeState.DOWN);
+  expect(view.node('b')).toBeUndefined();
+});
+
+test('each sample says which state it is in, and carries identity and external labels', () => {
+  const { view, latest, source } = viewOf();
+  const block = blockOf(DICTIONARY, START_MS, [90, 60, 5, 80, 300, 1, 250, 0.5], { source });
+  block.states.set([SlotState.Stale, SlotState.Timeout, SlotState.Quarantined, SlotState.Absent]);
+  latest.apply(block);
+  const rows = [...view.node('a')!.samples()];
+  expect(rows.map(({ name, uuid }) => [name, uuid]).at(-1)).toEqual(['node_load1', '']);
+  const samples = rows.map((row) => row.message());
+  expect(samples.map(({ state, value }) => [state, value])).toEqual([
+    [SampleState.STALE, 0],
+    [SampleState.TIMEOUT, 0],
+    [SampleState.QUARANTINED, 0],
+    [SampleState.ABSENT, 0],
+    [SampleState.PRESENT, 300],
+    [SampleState.PRESENT, 1],
+    [SampleState.PRESENT, 250],
+    [SampleState.PRESENT, 0.5],
+  ]);
+  expect(samples[6]!.labels).toMatchObject({
+    cluster: 'east',
+    node: 'a',
+    rack: '7',
+    gpu: '1',
+    uuid: 'GPU-1',
+  });
+  expect([...view.gpu('GPU-1')!.samples()].map(({ value }) => value)).toEqual([250]);
+});
+
+test('GPUs are sorted by their key whatever their names are: no page skips one', () => {
+  const { view, latest, source } = viewOf();
+  const names = ['GPU-c', 'GPU-a', 'GPU-b'].map((uuid) => series('power', [['uuid', uuid]]));
+  const indexed = ['10', '9', '0'].map((gpu) =>
+    series('power', [
+      ['gpu', gpu],
+      ['uuid', `GPU-${gpu}`],
+    ]),
+  );
+  latest.apply(blockOf(dictionaryOf([...names, ...indexed]), START_MS, [1, 2, 3, 4, 5, 6], { source }));
+  const seen: string[] = [];
+  let token = '';
+  do {
+    const page = pageOf(view.node('a')!.gpus(), (row) => row.key, 1, token);
+    seen.push(...page.rows.map(({ uuid }) => uuid));
+    token = page.nextPageToken;
+  } while (token !== '' && seen.length < 20);
+  expect(seen).toEqual(['GPU-0', 'GPU-a', 'GPU-b', 'GPU-c', 'GPU-9', 'GPU-10']);
+});
+
+test('alerts are counted for their GPU and node, told to subscribers, and resolved by an operator', () => {
+  const { view, latest, source, alerts } = viewOf();
+  latest.apply(blockOf(DICTIONARY, START_MS, [90, 60, 5, 80, 300, 1, 250, 0.5], { source }));
+  const heard: string[] = [];
+  const subscription = view.subscribe((alert) => heard.push(alert.id));
+  alerts.event(source, xidEvent(79, START_MS), false);
+  const [alert] = [...view.alerts()];
+  expect(heard).toEqual([alert!.id]);
+  expect(view.alert(alert!.id)).toBe(alert);
+  expect(view.node('a')!.message().firingAlerts).toBe(1);
+  expect(view.gpu('GPU-0')!.message().firingAlerts).toBe(1);
+  expect(view.gpu('GPU-1')!.message().firingAlerts).toBe(0);
+  subscription[Symbol.dispose]();
+  expect(view.resolveAlert(alert!.id, 'replaced')).not.toBe('not_found');
+  expect(heard, 'nothing after the end of the subscription').toHaveLength(1);
+  expect(view.resolveAlert(alert!.id, 'again')).toBe('not_active');
+  expect(view.resolveAlert('none', '')).toBe('not_found');
+  expect(view.node('a')!.message().firingAlerts).toBe(0);
+});
