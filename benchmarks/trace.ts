@@ -57,7 +57,7 @@ function traceDictionary(
       const { kind, decimals } = fields.get(field!)!;
       // Canonical names, so that health and rules find what they look at; the values stay as they are.
       const mapped = dcgmField(field!);
-      const labels = [...gpuLabels(gpu!), ...(mapped?.labels ?? [])].sort(([a], [b]) => (a < b ? -1 : 1));
+      const labels = [...gpuLabels(gpu!), ...(mapped?.labels ?? [])].sort(byName);
       return { name: mapped?.metric.name ?? field!, labels, kind, decimals, help: '', unit: '' };
     }),
   );
@@ -77,7 +77,7 @@ function syntheticTrace(intervalMs: number, seed: number, ticks: number): Trace 
     intervalMs,
     slots.map((kind, i) => ({
       name: `m_${kind}`,
-      labels: [...gpuLabels(String(i % 8)), ['slot', String(i)] as const],
+      labels: [...gpuLabels(String(i % 8)), ['slot', String(i)] as const].sort(byName),
       kind: kind === 'counter' ? 'counter' : 'gauge',
       decimals: kind === 'ratio' ? 6 : 0,
       help: '',
@@ -100,6 +100,8 @@ function syntheticTrace(intervalMs: number, seed: number, ticks: number): Trace 
   );
   return { name: 'synthetic trace', dictionary, timestamps, rows };
 }
+
+const byName = ([a]: readonly [string, string], [b]: readonly [string, string]): number => (a < b ? -1 : 1);
 
 function gpuLabels(gpu: string): (readonly [string, string])[] {
   return [

@@ -16,6 +16,23 @@ test.each(CASES)(
   },
 );
 
+test('where the reference trace is not there, the cases make their own and say so', {
+  timeout: 60_000,
+}, async () => {
+  const said: string[] = [];
+  for (const one of CASES) {
+    const metrics = await one.run({
+      seed: 1,
+      tiny: true,
+      dataDir: undefined,
+      log: (line) => said.push(line),
+    });
+    for (const [name, value] of Object.entries(metrics))
+      expect(value, `${one.name} ${name}`).toBeGreaterThan(0);
+  }
+  expect(said.join()).toContain('a synthetic one is used');
+});
+
 test('the report: a table for people, one object for programs, medians in both', () => {
   const results = [
     {
