@@ -42,46 +42,20 @@ export function createFleetView(
   health: HealthEngine,
   clock: Clock,
 ): FleetView {
-  const firing = (matches: { node: string; uuid?: string }): number => {
-    let count = 0;
-    for (const alert of alerts.alerts()) {
-      if (alert.state !== AlertState.FIRING || alert.node !== matches.node) continue;
-      if (matches.uuid === undefined || alert.gpuUuid === matches.uuid) count++;
-    }
-    return count;
-  };
-  const healthOf = (gpu: LatestGpu) =>
-    health.healthOf(gpu.uuid || `${gpu.node.source.cluster}/${gpu.node.source.node}/${gpu.gpu}`);
-
-  const gpuRow = (gpu: LatestGpu): GpuRow => ({
-    key: `${nodeKey(gpu.node)}\n${gpuOrder(gpu)}`,
-    node: gpu.node.source.node,
-    index: gpu.gpu,
-    uuid: gpu.uuid,
-    model: gpu.model,
-    get healthState() {
-      return healthOf(gpu)?.state ?? HealthState.UNKNOWN;
-    },
-    samples: () => gpuSamples(gpu),
-    message: () => gpuMessage(gpu, healthOf(gpu), firing({ node: gpu.node.source.node, uuid: gpu.uuid })),
-  });
-  const nodeRow = (node: LatestNode): NodeRow => ({
-    key: nodeKey(node),
-    name: node.source.node,
-    state: NODE_STATES[node.state],
-    gpus: () => node.gpus.map(gpuRow),
-    samples: () => nodeSamples(node),
-    message: () => nodeMessage(node, firing({ node: node.source.node }), node.gpus.map(healthOf)),
-  });
+  // One for each query, which its rows share.
+  const answers = (node?: LatestNode): Answers => new Answers(alerts, health, node);
   return {
-    nodes: () => latest.nodes().map(nodeRow),
+    nodes() {
+      const shared = answers();
+      return latest.nodes().map((node) => new NodeOfFleet(node, shared));
+    },
     node(name) {
       const node = latest.node(name);
-      return node && nodeRow(node);
+      return node && new NodeOfFleet(node, answers(node));
     },
     gpu(uuid) {
       const gpu = latest.gpu(uuid);
-      return gpu && gpuRow(gpu);
+      return gpu && new GpuOfFleet(gpu, answers(gpu.node));
     },
     alerts: () => alerts.alerts(),
     alert: (id) => alerts.get(id),
@@ -90,12 +64,161 @@ export function createFleetView(
   };
 }
 
-function nodeMessage(
-  node: LatestNode,
-  firingAlerts: number,
-  health: readonly (Gpu['health'] | undefined)[],
-): Node {
-  const scores = health.flatMap((one) => (one && one.state !== HealthState.UNKNOWN ? [one.score] : []));
+/** What the rows of one query look up elsewhere. Nothing in it waits, so that a query is one moment. */
+class Answers {
+  readonly #alerts: AlertEngine;
+  readonly #health: HealthEngine;
+  /** The one node that is asked for, if it is one. */
+  readonly #node: string | undefined;
+  #firing: ReadonlyMap<string, number> | undefined;
+
+  constructor(alerts: AlertEngine, health: HealthEngine, node: LatestNode | undefined) {
+    this.#alerts = alerts;
+    this.#health = health;
+    this.#node = node?.source.node;
+  }
+
+  healthOf(gpu: LatestGpu): Gpu['health'] {
+    return this.#health.healthOf(healthKey(gpu));
+  }
+
+  scoreOf(gpu: LatestGpu): ReturnType<HealthEngine['scoreOf']> {
+    return this.#health.scoreOf(healthKey(gpu));
+  }
+
+  /** Alerts that fire on a node, by its key, or on a GPU: counted once for all rows, not once for each. */
+  firing(key: string): number {
+    this.#firing ??= this.#countFiring();
+    return this.#firing.get(key) ?? 0;
+  }
+
+  #countFiring(): Map<string, number> {
+    const counts = new Map<string, number>();
+    const count = (key: string): unknown => counts.set(key, (counts.get(key) ?? 0) + 1);
+    for (const { state, cluster, node, gpu, gpuUuid } of this.#alerts.alerts()) {
+      if (state !== AlertState.FIRING || (this.#node !== undefined && node !== this.#node)) continue;
+      const key = `${cluster}\n${node}`;
+      count(key);
+      if (gpuUuid !== '' || gpu !== '') count(`${key}\n${gpuUuid || gpu}`);
+    }
+    return counts;
+  }
+}
+
+/** Rows are classes and not closures: a page of a fleet of 100,000 GPUs walks over a row of each. */
+class NodeOfFleet implements NodeRow {
+  readonly #node: LatestNode;
+  readonly #answers: Answers;
+
+  constructor(node: LatestNode, answers: Answers) {
+    this.#node = node;
+    this.#answers = answers;
+  }
+
+  get key(): string {
+    return nodeKey(this.#node);
+  }
+
+  get name(): string {
+    return this.#node.source.node;
+  }
+
+  get state(): NodeState {
+    return NODE_STATES[this.#node.state];
+  }
+
+  gpus(): readonly GpuRow[] {
+    return this.#node.gpus.map((gpu) => new GpuOfFleet(gpu, this.#answers));
+  }
+
+  *samples(): Iterable<SampleRow> {
+    for (const group of this.#node.groups) {
+      for (let slot = 0; slot < group.dictionary.series.length; slot++)
+        yield new SampleOfFleet(this.#node, group, slot);
+    }
+  }
+
+  message(): Node {
+    const scores = this.#node.gpus.flatMap((gpu) => {
+      const health = this.#answers.scoreOf(gpu);
+      return health && health.state !== HealthState.UNKNOWN ? [health.score] : [];
+    });
+    return nodeMessage(this.#node, this.#answers.firing(this.key), scores);
+  }
+}
+
+class GpuOfFleet implements GpuRow {
+  readonly #gpu: LatestGpu;
+  readonly #answers: Answers;
+
+  constructor(gpu: LatestGpu, answers: Answers) {
+    this.#gpu = gpu;
+    this.#answers = answers;
+  }
+
+  get key(): string {
+    return `${nodeKey(this.#gpu.node)}\n${gpuOrder(this.#gpu)}`;
+  }
+
+  get node(): string {
+    return this.#gpu.node.source.node;
+  }
+
+  get index(): string {
+    return this.#gpu.gpu;
+  }
+
+  get uuid(): string {
+    return this.#gpu.uuid;
+  }
+
+  get model(): string {
+    return this.#gpu.model;
+  }
+
+  get healthState(): HealthState {
+    return this.#answers.scoreOf(this.#gpu)?.state ?? HealthState.UNKNOWN;
+  }
+
+  *samples(): Iterable<LatestSample> {
+    for (const { group, slots } of this.#gpu.places)
+      for (const slot of slots.slots) yield sampleMessage(this.#gpu.node, group, slot);
+  }
+
+  message(): Gpu {
+    const gpu = this.#gpu;
+    const firing = this.#answers.firing(`${nodeKey(gpu.node)}\n${gpu.uuid || gpu.gpu}`);
+    return gpuMessage(gpu, this.#answers.healthOf(gpu), firing);
+  }
+}
+
+class SampleOfFleet implements SampleRow {
+  readonly #node: LatestNode;
+  readonly #group: LatestGroup;
+  readonly #slot: number;
+
+  constructor(node: LatestNode, group: LatestGroup, slot: number) {
+    this.#node = node;
+    this.#group = group;
+    this.#slot = slot;
+  }
+
+  get name(): string {
+    return this.#group.dictionary.series[this.#slot]!.name;
+  }
+
+  get uuid(): string {
+    const { labels } = this.#group.dictionary.series[this.#slot]!;
+    // Written large where dcgm-exporter's own names were kept.
+    return labelOf(labels, 'uuid') ?? labelOf(labels, 'UUID') ?? '';
+  }
+
+  message(): LatestSample {
+    return sampleMessage(this.#node, this.#group, this.#slot);
+  }
+}
+
+function nodeMessage(node: LatestNode, firingAlerts: number, scores: readonly number[]): Node {
   return create(NodeSchema, {
     cluster: node.source.cluster,
     name: node.source.node,
@@ -167,23 +290,6 @@ function headline(gpu: LatestGpu): Partial<Record<Headline, number>> {
   return found;
 }
 
-function* nodeSamples(node: LatestNode): Iterable<SampleRow> {
-  for (const group of node.groups) {
-    for (const [slot, { name, labels }] of group.dictionary.series.entries()) {
-      yield {
-        name,
-        uuid: labelOf(labels, 'uuid') ?? '',
-        message: () => sampleMessage(node, group, slot),
-      };
-    }
-  }
-}
-
-function* gpuSamples(gpu: LatestGpu): Iterable<LatestSample> {
-  for (const { group, slots } of gpu.places)
-    for (const slot of slots.slots) yield sampleMessage(gpu.node, group, slot);
-}
-
 function sampleMessage({ source }: LatestNode, group: LatestGroup, slot: number): LatestSample {
   const { name, labels } = group.dictionary.series[slot]!;
   const present = group.states[slot] === SlotState.Present;
@@ -199,6 +305,10 @@ function sampleMessage({ source }: LatestNode, group: LatestGroup, slot: number)
     time: timestampFromMs(group.timestampMs),
     state: SAMPLE_STATES[group.states[slot]!] ?? SampleState.UNSPECIFIED,
   });
+}
+
+function healthKey({ uuid, gpu, node: { source } }: LatestGpu): string {
+  return uuid || `${source.cluster}/${source.node}/${gpu}`;
 }
 
 function nodeKey({ source }: LatestNode): string {

@@ -140,6 +140,12 @@ export class HealthEngine {
     });
   }
 
+  /** Score and state alone, for lists: `healthOf` without its sentences. */
+  scoreOf(uuid: string): { readonly score: number; readonly state: HealthState } | undefined {
+    const record = this.#gpus.get(uuid);
+    return record && { score: record.score, state: this.#stateOf(record, this.#clock.monotonic()) };
+  }
+
   /** The score of every GPU that is known, also of those that are silent: the state tells them apart. */
   *scores(): Iterable<GpuScore> {
     const now = this.#clock.monotonic();

@@ -36,6 +36,7 @@ export interface SampleRow {
 }
 
 export interface GpuRow {
+  /** Its node's key, a line break, and its place on the node. */
   readonly key: string;
   readonly node: string;
   readonly index: string;

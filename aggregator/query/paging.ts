@@ -11,7 +11,8 @@ export interface Page<Row> {
 
 /**
  * A page of rows that are sorted by key: those after the token's. The token is the last key, so that rows which
- * come and go between two pages shift nothing. Only the rows of the page are kept. Throws `invalid_input` for a size or token that is none.
+ * come and go between two pages shift nothing. Only the rows of the page are kept. Throws `invalid_input` for a size
+ * or token that is none.
  */
 export function pageOf<Row>(
   rows: Iterable<Row>,
@@ -20,14 +21,14 @@ export function pageOf<Row>(
   token: string,
 ): Page<Row> {
   const limit = pageSize(size);
-  const after = token === '' ? undefined : decodeToken(token);
+  const after = decodeToken(token);
   const page: Row[] = [];
   let total = 0;
   let more = false;
   for (const row of rows) {
     total++;
     if (page.length === limit) more = true;
-    else if (after === undefined || page.length > 0 || keyOf(row) > after) page.push(row);
+    else if (after === '' || page.length > 0 || keyOf(row) > after) page.push(row);
   }
   return { rows: page, nextPageToken: more ? encodeToken(keyOf(page.at(-1)!)) : '', total };
 }
@@ -40,11 +41,13 @@ export function pageSize(size: number): number {
   return size;
 }
 
-function encodeToken(key: string): string {
+export function encodeToken(key: string): string {
   return Buffer.from(`1:${key}`).toString('base64url');
 }
 
-function decodeToken(token: string): string {
+/** The key in a token, empty in none. Throws `invalid_input` for what no list returned. */
+export function decodeToken(token: string): string {
+  if (token === '') return '';
   const text = token.length > 4096 ? '' : Buffer.from(token, 'base64url').toString();
   if (!text.startsWith('1:') || encodeToken(text.slice(2)) !== token) {
     throw new FleetError('invalid_input', 'Cannot list: page_token is not one that a list returned');

@@ -82,8 +82,9 @@ export class LatestTable {
   readonly #byUuid = new Map<string, NodeEntry>();
   readonly #refused;
   #sweptAtMs = 0;
-  /** Names sorted once for all pages; dropped when a node comes or goes. */
+  /** Sorted once for all pages, and by name; dropped when a node comes or goes. */
   #sorted: readonly NodeEntry[] | undefined;
+  #byName: ReadonlyMap<string, LatestNode> | undefined;
 
   constructor(options: LatestTableOptions) {
     this.#clock = options.clock;
@@ -123,7 +124,7 @@ export class LatestTable {
       const limits = { gpus: this.#maxGpusPerNode, groups: this.#maxGroupsPerNode };
       entry = new NodeEntry(this.#clock, peer, limits, (what) => this.#refused.inc({ what }));
       this.#nodes.set(key, entry);
-      this.#sorted = undefined;
+      this.#sorted = this.#byName = undefined;
     }
     entry.connect(peer);
     this.#bySource.set(peer.source, entry);
@@ -154,7 +155,10 @@ export class LatestTable {
 
   /** By name; where two clusters have it, the first by cluster. */
   node(name: string): LatestNode | undefined {
-    return this.nodes().find((node) => node.source.node === name);
+    const nodes = this.nodes();
+    // Of two with one name the first is set last, and stays.
+    this.#byName ??= new Map(nodes.toReversed().map((entry) => [entry.source.node, entry]));
+    return this.#byName.get(name);
   }
 
   gpu(uuid: string): LatestGpu | undefined {
@@ -169,7 +173,7 @@ export class LatestTable {
       if (entry.connected || now - entry.changedAt < this.#forgetAfterMs) continue;
       this.#nodes.delete(key);
       this.#forgetUuids(entry.gpus, entry);
-      this.#sorted = undefined;
+      this.#sorted = this.#byName = undefined;
     }
   }
 

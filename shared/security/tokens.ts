@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 
@@ -14,7 +14,7 @@ export interface Caller {
 }
 
 interface Entry extends Caller {
-  readonly digest: Buffer;
+  readonly digest: string;
 }
 
 const ROLES: ReadonlySet<string> = new Set(['viewer', 'operator', 'agent']);
@@ -24,15 +24,19 @@ const MAX_TOKENS = 100_000;
 const LOOK_AGAIN_MS = 1_000;
 
 /**
- * Tokens from a file, a line each: `<role> <token> [name] [node=<node>]`; a word that begins with `#` begins a comment. Only digests are
- * kept, and compared in constant time. The file is read again when it changes; a change that cannot be used
- * leaves the tokens as they were, and `onProblem` hears why.
+ * Tokens from a file, a line each: `<role> <token> [name] [node=<node>]`; a word that begins with `#` begins a
+ * comment. The file is read again when it changes; a change that cannot be used leaves the tokens as they were, and
+ * `onProblem` hears why.
+ *
+ * Only SHA-256 digests are kept, and a token is looked up by its digest: what the time of that can tell is about
+ * the digest, which nobody can steer towards another one. Comparing with each entry in turn took 1.5 ms at 10,000
+ * agents' tokens, 15 s of a core when all of them connect again.
  */
 export class TokenFile {
   readonly #path: string;
   readonly #now: () => number;
   readonly #onProblem: (problem: string) => void;
-  #entries: readonly Entry[];
+  #callers: ReadonlyMap<string, Caller>;
   #stamp: string;
   #lookedAt: number;
 
@@ -42,7 +46,7 @@ export class TokenFile {
     this.#now = now;
     this.#onProblem = onProblem;
     this.#stamp = stampOf(path);
-    this.#entries = load(path);
+    this.#callers = load(path);
     this.#lookedAt = now();
   }
 
@@ -50,11 +54,7 @@ export class TokenFile {
   check(token: string | undefined): Caller | undefined {
     this.#reload();
     if (token === undefined || token === '') return undefined;
-    const digest = digestOf(token);
-    let found: Entry | undefined;
-    // Every entry is looked at: the time taken says nothing about which one matched.
-    for (const entry of this.#entries) if (timingSafeEqual(entry.digest, digest)) found = entry;
-    return found && { role: found.role, name: found.name, node: found.node };
+    return this.#callers.get(digestOf(token));
   }
 
   #reload(): void {
@@ -65,7 +65,7 @@ export class TokenFile {
       const stamp = stampOf(this.#path);
       if (stamp === this.#stamp) return;
       this.#stamp = stamp;
-      this.#entries = load(this.#path);
+      this.#callers = load(this.#path);
     } catch (error) {
       this.#onProblem(`${describeError(error)}; the tokens stay as they were`);
     }
@@ -77,7 +77,7 @@ export function bearerOf(header: string | undefined): string | undefined {
   return header !== undefined && /^bearer /i.test(header) ? header.slice(7).trim() : undefined;
 }
 
-function load(path: string): Entry[] {
+function load(path: string): Map<string, Caller> {
   let text: string;
   try {
     const { mode } = statSync(path);
@@ -93,20 +93,23 @@ function load(path: string): Entry[] {
     throw new FleetError('invalid_config', `Cannot read token file ${path}`, { cause: error });
   }
   const faults: string[] = [];
-  const entries = text.split('\n').flatMap((line, index) => {
+  const callers = new Map<string, Caller>();
+  for (const [index, line] of text.split('\n').entries()) {
     const content = line.replace(/(^|\s)#.*/, '').trim();
-    if (content === '') return [];
+    if (content === '') continue;
     const entry = parseLine(content);
     if (typeof entry === 'string') faults.push(`line ${index + 1}: ${entry}`);
-    return typeof entry === 'string' ? [] : [entry];
-  });
-  if (entries.length > MAX_TOKENS) faults.push(`${entries.length} tokens, at most ${MAX_TOKENS} are allowed`);
+    // Whichever of the two won, the other would be a surprise.
+    else if (callers.has(entry.digest)) faults.push(`line ${index + 1}: its token is on an earlier line too`);
+    else callers.set(entry.digest, { role: entry.role, name: entry.name, node: entry.node });
+  }
+  if (callers.size > MAX_TOKENS) faults.push(`${callers.size} tokens, at most ${MAX_TOKENS} are allowed`);
   if (faults.length > 0)
     throw new FleetError(
       'invalid_config',
       `Cannot use token file ${path}:\n  ${faults.slice(0, 20).join('\n  ')}`,
     );
-  return entries;
+  return callers;
 }
 
 function parseLine(content: string): Entry | string {
@@ -124,8 +127,8 @@ function parseLine(content: string): Entry | string {
   return { role: role as Role, name, node, digest: digestOf(token) };
 }
 
-function digestOf(token: string): Buffer {
-  return createHash('sha256').update(token).digest();
+function digestOf(token: string): string {
+  return createHash('sha256').update(token).digest('base64');
 }
 
 function stampOf(path: string): string {

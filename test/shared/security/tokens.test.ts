@@ -175,6 +175,14 @@ test('a file that vanishes leaves the tokens as they were', async () => {
   expect(file.problems).toEqual([expect.stringContaining('stay as they were')]);
 });
 
+// Which of the two roles it gave would be chance, and withdrawing one line would leave the other.
+test('a token on two lines is a fault of the second, and is not printed', async () => {
+  await using file = tokenFile(`viewer ${VIEWER}\noperator ${OPERATOR}\noperator ${VIEWER} ann\n`);
+  const fault = faultOf(file.open);
+  expect(fault).toContain('line 3: its token is on an earlier line too');
+  expect(fault).not.toContain(VIEWER);
+});
+
 test('more tokens than are allowed are refused', async () => {
   const lines = Array.from(
     { length: 100_001 },
