@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import { AlertState } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { AlertState } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import {
   type Gpu,
   GpuSchema,
@@ -10,8 +10,8 @@ import {
   NodeSchema,
   NodeState,
   SampleState,
-} from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
-import { HealthState } from '#proto/gpufleet/health/v1alpha1/health_pb.ts';
+} from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
+import { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import { labelOf } from '#shared/model/dictionary.ts';
 import { SlotState } from '#shared/model/slot-state.ts';

@@ -14,7 +14,7 @@ import {
   StreamRequestSchema,
   type StreamResponse,
   StreamResponseSchema,
-} from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
+} from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 
 /** The one place of the agent that knows grpc-js. */

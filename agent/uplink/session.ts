@@ -7,7 +7,7 @@ import {
   type StreamResponse,
   type Welcome,
   Lane as WireLane,
-} from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
+} from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import type { Tick } from '#shared/model/block.ts';
 import type { Clock } from '#shared/model/clock.ts';

@@ -5,7 +5,7 @@ import {
   type Hello,
   HelloSchema,
   type Welcome,
-} from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
+} from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import type { Registry } from '#shared/instruments/registry.ts';
 import { sleep } from '#shared/lifecycle/wait.ts';

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Alert } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import type { Alert } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { describeError } from '#shared/errors/fleet-error.ts';
 import { type Counter, counter, gauge, type Registry } from '#shared/instruments/registry.ts';
 import type { Logger } from '#shared/logging/logger.ts';

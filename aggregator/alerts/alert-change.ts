@@ -1,4 +1,4 @@
-import type { Alert } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import type { Alert } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 
 /** What happened to an alert. */
 export type AlertChange =

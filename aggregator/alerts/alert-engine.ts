@@ -6,7 +6,7 @@ import {
   AlertState,
   Resolution,
   Severity,
-} from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+} from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { isCriticalXid, xidNamed } from '#shared/catalogue/xid.ts';
 import { type Counter, counter, gauge, type Registry } from '#shared/instruments/registry.ts';
 import type { Block, Source } from '#shared/model/block.ts';

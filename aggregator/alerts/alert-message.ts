@@ -5,7 +5,7 @@ import {
   AlertSchema,
   AlertState,
   type Severity,
-} from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+} from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { toSubject } from './subject.ts';
 
 export const ALERT_SUBJECTS = 'gpufleet.alerts.>';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DeliverPolicy, JetStreamApiCodes } from '@nats-io/jetstream';
 import { headers } from '@nats-io/transport-node';
-import type { Alert } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import type { Alert } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import { type Counter, counter, type Registry } from '#shared/instruments/registry.ts';
 import type { Logger } from '#shared/logging/logger.ts';

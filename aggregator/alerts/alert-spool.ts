@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib';
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import { timestampMs } from '@bufbuild/protobuf/wkt';
 import { Level } from 'level';
-import { type Alert, AlertSchema, AlertState } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { type Alert, AlertSchema, AlertState } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import { type Counter, counter, type Registry } from '#shared/instruments/registry.ts';
 import type { Logger } from '#shared/logging/logger.ts';

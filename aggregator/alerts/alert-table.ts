@@ -1,4 +1,4 @@
-import { type Alert, AlertState } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { type Alert, AlertState } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import type { Rule } from './rules.ts';
 
 /** What the engine keeps of one alert. The message is replaced at each change, never written to. */

@@ -1,6 +1,6 @@
 import * as v from 'valibot';
 import { parseDocument } from 'yaml';
-import { Severity } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { metricNamed } from '#shared/catalogue/metrics.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import type { EventRule, Level, Limit, Operand, Rule, RuleSet, ThresholdRule } from './rules.ts';

@@ -1,4 +1,4 @@
-import type { Severity } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import type { Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 
 /** The rules of one file, checked. Disabled rules are left out of `rules` and named in `disabled`. */
 export interface RuleSet {

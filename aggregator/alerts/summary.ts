@@ -1,4 +1,4 @@
-import { type Alert, Severity } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { type Alert, Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import type { Rule } from './rules.ts';
 

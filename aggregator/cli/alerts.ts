@@ -1,4 +1,4 @@
-import { type Alert, AlertSchema, AlertState, Severity } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { type Alert, AlertSchema, AlertState, Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { age, alertState, severity, severityColour } from './format.ts';
 import { allPages, type CommandContext, jsonOf, writeJson } from './output.ts';
 import { type Column, renderTable } from './table.ts';

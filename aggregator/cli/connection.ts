@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { type Client, Code, ConnectError, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
-import { FleetService } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+import { FleetService } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 
 export type FleetClient = Client<typeof FleetService>;

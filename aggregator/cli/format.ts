@@ -1,7 +1,7 @@
 import { type Timestamp, timestampMs } from '@bufbuild/protobuf/wkt';
-import { AlertState, Severity } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
-import { type Gpu, NodeState, SampleState } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
-import { HealthDimension, HealthState } from '#proto/gpufleet/health/v1alpha1/health_pb.ts';
+import { AlertState, Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
+import { type Gpu, NodeState, SampleState } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
+import { HealthDimension, HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
 
 /** What is not known is a dash, never a zero. */
 export const UNKNOWN = '-';

@@ -2,7 +2,7 @@ import {
   GetGpuResponseSchema,
   type LatestSample,
   SampleState,
-} from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+} from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import {
   age,
   healthColour,

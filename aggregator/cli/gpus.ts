@@ -1,4 +1,4 @@
-import { type Gpu, GpuSchema } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+import { type Gpu, GpuSchema } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import type { FleetClient } from './connection.ts';
 import { healthColour, healthState, memory, number, percent, power, score } from './format.ts';
 import { allPages, type CommandContext, jsonOf, writeJson } from './output.ts';

@@ -1,4 +1,4 @@
-import { type Node, NodeSchema } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+import { type Node, NodeSchema } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { age, nodeState, number } from './format.ts';
 import { allPages, type CommandContext, jsonOf, writeJson } from './output.ts';
 import { renderTable } from './table.ts';

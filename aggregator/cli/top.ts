@@ -1,5 +1,5 @@
-import { type Gpu, GpuSchema, NodeState } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
-import { HealthState } from '#proto/gpufleet/health/v1alpha1/health_pb.ts';
+import { type Gpu, GpuSchema, NodeState } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
+import { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
 import { sleep } from '#shared/lifecycle/wait.ts';
 import {
   bar,

@@ -1,4 +1,4 @@
-import { HealthDimension } from '#proto/gpufleet/health/v1alpha1/health_pb.ts';
+import { HealthDimension } from '#proto/gpufleet/health/v1/health_pb.ts';
 
 /** One signal that is not fine. */
 export interface Complaint {

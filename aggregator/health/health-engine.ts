@@ -5,7 +5,7 @@ import {
   GpuHealthSchema,
   HealthContributionSchema,
   HealthState,
-} from '#proto/gpufleet/health/v1alpha1/health_pb.ts';
+} from '#proto/gpufleet/health/v1/health_pb.ts';
 import { type Counter, counter, gauge, type Registry } from '#shared/instruments/registry.ts';
 import type { Block, Source } from '#shared/model/block.ts';
 import type { Clock } from '#shared/model/clock.ts';

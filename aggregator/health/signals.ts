@@ -1,4 +1,4 @@
-import { HealthDimension } from '#proto/gpufleet/health/v1alpha1/health_pb.ts';
+import { HealthDimension } from '#proto/gpufleet/health/v1/health_pb.ts';
 import { xidNamed } from '#shared/catalogue/xid.ts';
 import { type Breakpoints, badness } from './badness.ts';
 import { type Complaint, DIMENSION_WEIGHT, type ScoreCap } from './compose-score.ts';

@@ -1,4 +1,4 @@
-import { HealthState } from '#proto/gpufleet/health/v1alpha1/health_pb.ts';
+import { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
 
 /** Below this for so long: degraded. Three evaluations of 30 s. */
 const DEGRADED_BELOW = 80;

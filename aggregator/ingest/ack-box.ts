@@ -5,7 +5,7 @@ import {
   type Range,
   RangeSchema,
   RefusalSchema,
-} from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
+} from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import { RangeSet } from '#shared/model/range-set.ts';
 import type { Outcome, StoreStatus } from './ingest-sink.ts';
 

@@ -1,4 +1,4 @@
-import type { Hello } from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
+import type { Hello } from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import type { Source } from '#shared/model/block.ts';
 import type { Dictionary } from '#shared/model/dictionary.ts';

@@ -9,7 +9,7 @@ import {
   type Dictionary as WireDictionary,
   type Record as WireRecord,
   type Tick as WireTick,
-} from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
+} from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import type { Dictionary } from '#shared/model/dictionary.ts';

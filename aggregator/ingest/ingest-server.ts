@@ -13,7 +13,7 @@ import {
   StreamRequestSchema,
   type StreamResponse,
   StreamResponseSchema,
-} from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
+} from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import { type Address, showAddress } from '#shared/config/values.ts';
 import { describeError, type ErrorCode, FleetError } from '#shared/errors/fleet-error.ts';
 import type { Registry } from '#shared/instruments/registry.ts';

@@ -1,4 +1,4 @@
-import type { Block, Source } from '#shared/model/block.ts';
+import type { Block, BlockSpan, Source } from '#shared/model/block.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import type { Loss } from '#shared/model/loss.ts';
 
@@ -10,6 +10,32 @@ export type Outcome =
   | { readonly state: 'deferred' }
   /** It will never be taken. */
   | { readonly state: 'refused'; readonly reason: string; readonly detail: string };
+
+/** One run that an agent has on disk, as its Hello says. */
+export interface PeerRun {
+  /** Hex of the run's 128 bits. */
+  readonly id: string;
+  readonly firstSequence: number;
+  readonly lastSequence: number;
+  readonly cleanEnd: boolean;
+}
+
+/** How far behind an agent says it is. */
+export interface AgentStatus {
+  /** Unix ms of the oldest record that is not in the store for good; 0 where there is none. */
+  readonly oldestUndurableMs: number;
+  readonly pendingRecords: number;
+  readonly pendingSamples: number;
+  readonly samplesPerSecond: number;
+}
+
+/** Asks an agent to send again what it recorded between two moments, Unix ms; `toMs` 0 is no end. */
+export interface ReplayOrder {
+  readonly id: string;
+  readonly fromMs: number;
+  readonly toMs: number;
+  readonly reason: string;
+}
 
 export interface StoreStatus {
   readonly epoch: bigint;
@@ -25,16 +51,24 @@ export interface Peer {
   readonly machineId: string;
   /** The agent's wall clock minus ours at its Hello, seconds. */
   readonly clockSkewSeconds: number;
+  /** Oldest first, the live one last. */
+  readonly runs: readonly PeerRun[];
 }
 
 /** The stage below ingest. It reads a block only during the call: its arrays are decoder state. */
 export interface IngestSink {
   connected(peer: Peer): void;
   disconnected(peer: Peer): void;
+  status(peer: Peer, status: AgentStatus): void;
+  /** Replays that this peer should do; it leaves out those that it has done. */
+  replays(peer: Peer): readonly ReplayOrder[];
   /** Live state and alerts are done when this returns; the outcome follows when the store has answered. */
   block(block: Block): Promise<Outcome>;
+  /** Backlog: stored, not evaluated. */
+  span(span: BlockSpan): Promise<Outcome>;
   /** Resolves when the event cannot be lost any more. */
   event(source: Source, event: FleetEvent, late: boolean): Promise<Outcome>;
-  loss(source: Source, loss: Loss): Promise<Outcome>;
+  /** `identity` is the record's (run and sequence): the same loss may come twice. */
+  loss(source: Source, identity: string, loss: Loss): Promise<Outcome>;
   readonly store: StoreStatus;
 }

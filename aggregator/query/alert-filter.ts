@@ -1,4 +1,4 @@
-import { type Alert, AlertState, type Severity } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { type Alert, AlertState, type Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 
 /** Empty fields match everything. */

@@ -1,4 +1,4 @@
-import type { Alert } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import type { Alert } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import { ACTIVE, type AlertFilter, filterAlerts, matchesAlert } from './alert-filter.ts';
 import type { FleetView } from './fleet-view.ts';

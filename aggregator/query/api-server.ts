@@ -9,7 +9,7 @@ import {
 import { createServer as createTcp, type Server, type Socket } from 'node:net';
 import { createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
-import { FleetService } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+import { FleetService } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { Health } from '#proto/grpc/health/v1/health_pb.ts';
 import { ServerReflection } from '#proto/grpc/reflection/v1/reflection_pb.ts';
 import { type Address, showAddress } from '#shared/config/values.ts';

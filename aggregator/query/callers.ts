@@ -1,5 +1,5 @@
 import { Code, ConnectError, createContextKey, type Interceptor } from '@connectrpc/connect';
-import { FleetService } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+import { FleetService } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { Health } from '#proto/grpc/health/v1/health_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import { bearerOf, type Caller } from '#shared/security/tokens.ts';

@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import type { ServiceImpl } from '@connectrpc/connect';
-import type { Alert } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import type { Alert } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import {
   type FleetService,
   GetGpuResponseSchema,
@@ -10,7 +10,7 @@ import {
   ListNodesResponseSchema,
   ResolveAlertResponseSchema,
   WatchAlertsResponseSchema,
-} from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+} from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import { filterAlerts } from './alert-filter.ts';
 import type { AlertWatches } from './alert-watch.ts';

@@ -1,6 +1,6 @@
-import type { Alert } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
-import type { Gpu, LatestSample, Node, NodeState } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
-import type { HealthState } from '#proto/gpufleet/health/v1alpha1/health_pb.ts';
+import type { Alert } from '#proto/gpufleet/alert/v1/alert_pb.ts';
+import type { Gpu, LatestSample, Node, NodeState } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
+import type { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
 
 /**
  * The fleet as queries need it. Rows are cheap and sorted by key; a message is put together only for the rows of

@@ -1,12 +1,12 @@
 import { create, type DescMessage, type MessageShape, toJson } from '@bufbuild/protobuf';
-import { AlertSchema, AlertState, Severity } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { AlertSchema, AlertState, Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import {
   GetNodeResponseSchema,
   LatestSampleSchema,
   ListAlertsResponseSchema,
   ListNodesResponseSchema,
   NodeState,
-} from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+} from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { type ErrorCode, FleetError } from '#shared/errors/fleet-error.ts';
 import { ACTIVE, enumValue, filterAlerts } from './alert-filter.ts';
 import type { Access } from './callers.ts';

@@ -9,7 +9,7 @@ import {
   StreamResponseSchema,
   TickSchema,
   type Record as WireRecord,
-} from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
+} from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import type { Dictionary } from '#shared/model/dictionary.ts';
 import { createDictionary, dictionaryToWire } from '#shared/wire/dictionary.ts';
 import { FrameEncoder } from '#shared/wire/frame-encoder.ts';
@@ -32,7 +32,7 @@ export interface LoadResult {
   readonly samples: number;
 }
 
-const PATH = '/gpufleet.telemetry.v1alpha1.IngestService/Stream';
+const PATH = '/gpufleet.telemetry.v1.IngestService/Stream';
 /** Frames in the loop of prepared ones. */
 const PREPARED = 300;
 

@@ -25,3 +25,19 @@ export interface Block extends Tick {
   /** From the live lane: gauges are evaluated. Backlog is stored, its gauges are not evaluated. */
   readonly live: boolean;
 }
+
+/**
+ * Backlog: several ticks of one dictionary, in order of time. Row-major, one row for each tick: the value of slot s
+ * in tick t is values[t * slots + s]. Never live. The arrays are longer than needed and reused by their owner after
+ * the call.
+ */
+export interface BlockSpan {
+  readonly source: Source;
+  readonly dictionary: Dictionary;
+  /** Number of rows. */
+  readonly ticks: number;
+  /** Unix ms of each row, rising. */
+  readonly timestamps: Float64Array;
+  readonly values: Float64Array;
+  readonly states: Uint8Array;
+}

@@ -4,7 +4,7 @@ import {
   DictionarySchema,
   type Dictionary as WireDictionary,
   Kind as WireKind,
-} from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
+} from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import type { Dictionary, Kind, Labels, Series } from '#shared/model/dictionary.ts';
 
@@ -131,7 +131,7 @@ function toWire(group: string, intervalMs: number, series: readonly Series[]): W
   const wire = create(DictionarySchema, { group, intervalMs });
   wire.symbols = symbols;
   wire.series = series.map((one) => ({
-    $typeName: 'gpufleet.telemetry.v1alpha1.Series' as const,
+    $typeName: 'gpufleet.telemetry.v1.Series' as const,
     name: intern(one.name),
     labels: one.labels.flatMap(([name, value]) => [intern(name), intern(value)]),
     kind: KIND_TO_WIRE[one.kind],

@@ -4,7 +4,7 @@ import {
   LossSchema,
   type Event as WireEvent,
   type Loss as WireLoss,
-} from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
+} from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import { type FleetEvent, MAX_EVENT_ATTRIBUTES, MAX_EVENT_TEXT } from '#shared/model/event.ts';
 import type { Loss, LossReason } from '#shared/model/loss.ts';

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect, test, vi } from 'vitest';
-import { NodeState, SampleState } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+import { NodeState, SampleState } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import type { Source } from '#shared/model/block.ts';
 import { SlotState } from '#shared/model/slot-state.ts';

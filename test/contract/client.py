@@ -18,8 +18,8 @@ sys.path.insert(0, GENERATED)
 grpc.__path__.append(os.path.join(GENERATED, "grpc"))
 
 from google.protobuf.json_format import MessageToDict  # noqa: E402
-from gpufleet.alert.v1alpha1 import alert_pb2  # noqa: E402
-from gpufleet.fleet.v1alpha1 import fleet_pb2, fleet_pb2_grpc  # noqa: E402
+from gpufleet.alert.v1 import alert_pb2  # noqa: E402
+from gpufleet.fleet.v1 import fleet_pb2, fleet_pb2_grpc  # noqa: E402
 from grpc.health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
 
 # Seconds. One answer on loopback; an alert that the test still has to provoke and end.
@@ -97,7 +97,7 @@ def main():
         say("unknown-node", **refusal(fleet.GetNode, fleet_pb2.GetNodeRequest(node="no-such-node")))
         say("bad-token", **refusal(fleet.ListNodes, fleet_pb2.ListNodesRequest(page_token="made up")))
 
-        for service in ["", "gpufleet.fleet.v1alpha1.FleetService"]:
+        for service in ["", "gpufleet.fleet.v1.FleetService"]:
             request = health_pb2.HealthCheckRequest(service=service)
             say("health", service=service, answer=plain(health.Check(request, timeout=CALL_TIMEOUT)))
         request = health_pb2.HealthCheckRequest(service="no.such.Service")

@@ -14,7 +14,7 @@ import {
   StreamRequestSchema,
   type StreamResponse,
   StreamResponseSchema,
-} from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
+} from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
 import { systemClock } from '#shared/model/clock.ts';
@@ -109,7 +109,7 @@ async function listen() {
   const grpc = new Server();
   const accepted = { state: 'accepted', epoch: 1n } as const;
   const definition = {
-    path: '/gpufleet.telemetry.v1alpha1.IngestService/Stream',
+    path: '/gpufleet.telemetry.v1.IngestService/Stream',
     requestStream: true,
     responseStream: true,
     requestSerialize: (bytes: Buffer) => bytes,

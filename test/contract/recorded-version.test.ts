@@ -2,7 +2,7 @@ import { cpSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
 import { describe, expect, test } from 'vitest';
-import { StreamRequestSchema } from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
+import { StreamRequestSchema } from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
 import type { Tick } from '#shared/model/block.ts';

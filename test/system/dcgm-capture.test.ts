@@ -311,7 +311,7 @@ test('96 °C is one critical alert on a durable subscriber, in ListAlerts and in
 
 /** ListAlerts as any HTTP client calls it: Connect's JSON. */
 async function listAlerts(stack: FleetStack): Promise<AlertJson[]> {
-  const response = await fetch(`${stack.api}/gpufleet.fleet.v1alpha1.FleetService/ListAlerts`, {
+  const response = await fetch(`${stack.api}/gpufleet.fleet.v1.FleetService/ListAlerts`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: '{}',

@@ -4,7 +4,7 @@ import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
 import { describe, expect, it } from 'vitest';
-import { type Alert, AlertState } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { type Alert, AlertState } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { createRegistry, type Registry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
 import { systemClock } from '#shared/model/clock.ts';

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { timestampMs } from '@bufbuild/protobuf/wkt';
 import { describe, expect, it } from 'vitest';
-import { type Alert, AlertState, Resolution, Severity } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { type Alert, AlertState, Resolution, Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import type { Source } from '#shared/model/block.ts';
 import type { AlertChange } from '../../../aggregator/alerts/alert-change.ts';

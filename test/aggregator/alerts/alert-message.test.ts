@@ -1,6 +1,6 @@
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { describe, expect, it } from 'vitest';
-import { AlertState, Severity } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { AlertState, Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import {
   alertSubject,
   decodeAlert,

@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import { type Alert, AlertSchema, AlertState, Severity } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { type Alert, AlertSchema, AlertState, Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { alertId } from '../../../aggregator/alerts/alert-id.ts';
 import { START_MS } from './block-of.ts';
 

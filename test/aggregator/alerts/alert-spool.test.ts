@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Level } from 'level';
 import { describe, expect, it } from 'vitest';
-import { AlertState } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { AlertState } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
 import {

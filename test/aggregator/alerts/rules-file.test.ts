@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { Severity } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+import { Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { parseRules } from '../../../aggregator/alerts/rules-file.ts';
 
 function faultsOf(text: string): string[] {

@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import { describe, expect, test } from 'vitest';
-import { type Gpu, GpuSchema, NodeState } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
-import { HealthState } from '#proto/gpufleet/health/v1alpha1/health_pb.ts';
+import { type Gpu, GpuSchema, NodeState } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
+import { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
 import { tokenOf } from '../../../aggregator/cli/connection.ts';
 import { age, bar, memory, paintWith, score } from '../../../aggregator/cli/format.ts';
 import { renderTable } from '../../../aggregator/cli/table.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { HealthDimension } from '#proto/gpufleet/health/v1alpha1/health_pb.ts';
+import { HealthDimension } from '#proto/gpufleet/health/v1/health_pb.ts';
 import { badness } from '../../../aggregator/health/badness.ts';
 import { type Complaint, composeScore, type ScoreCap } from '../../../aggregator/health/compose-score.ts';
 import { seededRandom } from '../../support/random.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { HealthState } from '#proto/gpufleet/health/v1alpha1/health_pb.ts';
+import { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import type { Source } from '#shared/model/block.ts';
 import type { Series } from '#shared/model/dictionary.ts';

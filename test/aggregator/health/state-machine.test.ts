@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { HealthState } from '#proto/gpufleet/health/v1alpha1/health_pb.ts';
+import { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
 import { HealthStateMachine } from '../../../aggregator/health/state-machine.ts';
 
 const { HEALTHY, DEGRADED, CRITICAL } = HealthState;

@@ -9,7 +9,7 @@ import {
   RecordSchema,
   type StreamRequest,
   StreamRequestSchema,
-} from '#proto/gpufleet/telemetry/v1alpha1/ingest_pb.ts';
+} from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
 import { systemClock } from '#shared/model/clock.ts';
@@ -20,7 +20,7 @@ import { IngestServer } from '../../../aggregator/ingest/ingest-server.ts';
 import type { IngestSink, Outcome } from '../../../aggregator/ingest/ingest-sink.ts';
 import { until } from '../../support/wait.ts';
 
-const PATH = '/gpufleet.telemetry.v1alpha1.IngestService/Stream';
+const PATH = '/gpufleet.telemetry.v1.IngestService/Stream';
 const ACCEPTED: Outcome = { state: 'accepted', epoch: 1n };
 const dictionary = createDictionary('g', 1000, [
   { name: 'm', labels: [], kind: 'gauge', decimals: 0, help: '', unit: '' },

@@ -1,7 +1,7 @@
 import { createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { expect, test } from 'vitest';
-import { FleetService } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+import { FleetService } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { Health } from '#proto/grpc/health/v1/health_pb.ts';
 import { ServerReflection } from '#proto/grpc/reflection/v1/reflection_pb.ts';
 import type { Role } from '#shared/security/tokens.ts';

@@ -4,7 +4,7 @@ import { request } from 'node:https';
 import { createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { expect, test } from 'vitest';
-import { FleetService } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+import { FleetService } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { readListenerTls } from '#shared/security/listener-tls.ts';
 import { type CertificateFiles, TestAuthority } from '../../shared/security/certificates.ts';
 import { startApi } from './fake-view.ts';

@@ -5,7 +5,7 @@ import {
   AlertState,
   Resolution,
   Severity,
-} from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
+} from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import {
   GpuSchema,
   type LatestSample,
@@ -13,8 +13,8 @@ import {
   NodeSchema,
   NodeState,
   SampleState,
-} from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
-import { HealthState } from '#proto/gpufleet/health/v1alpha1/health_pb.ts';
+} from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
+import { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
 import { createRegistry, type Registry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
 import { ApiServer, type ApiServerOptions } from '../../../aggregator/query/api-server.ts';

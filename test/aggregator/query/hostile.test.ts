@@ -6,7 +6,7 @@ import { connect as tls } from 'node:tls';
 import { createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { expect, test } from 'vitest';
-import { FleetService } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+import { FleetService } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import type { Caller } from '#shared/security/tokens.ts';
 import { seededRandom } from '../../support/random.ts';
 import { until } from '../../support/wait.ts';

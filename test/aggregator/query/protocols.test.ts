@@ -15,7 +15,7 @@ import {
   ListNodesRequestSchema,
   type ListNodesResponse,
   ListNodesResponseSchema,
-} from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+} from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { Health, HealthCheckResponse_ServingStatus } from '#proto/grpc/health/v1/health_pb.ts';
 import { ServerReflection } from '#proto/grpc/reflection/v1/reflection_pb.ts';
 import { until } from '../../support/wait.ts';

@@ -1,7 +1,7 @@
 import { request } from 'node:http';
 import { connect } from 'node:http2';
 import { expect, test } from 'vitest';
-import { FleetService } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+import { FleetService } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { startApi } from './fake-view.ts';
 
 const guard = {

@@ -1,8 +1,8 @@
 import { connect as tcp } from 'node:net';
 import { create } from '@bufbuild/protobuf';
 import { expect, test } from 'vitest';
-import { AlertState, Severity } from '#proto/gpufleet/alert/v1alpha1/alert_pb.ts';
-import { LatestSampleSchema } from '#proto/gpufleet/fleet/v1alpha1/fleet_pb.ts';
+import { AlertState, Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
+import { LatestSampleSchema } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import type { Caller } from '#shared/security/tokens.ts';
 import type { NodeRow, SampleRow } from '../../../aggregator/query/fleet-view.ts';
 import { alertOf, FakeView, startApi } from './fake-view.ts';
