@@ -32,7 +32,7 @@ export interface AgentOptions {
   readonly logger: Logger;
 }
 
-const TRIM_EVERY_MS = 10_000;
+const TIDY_EVERY_MS = 5_000;
 /** The ring's size where none is configured: 2 GiB, and no more than this share of the disk. */
 const DEFAULT_MAX_BYTES = 2 * 2 ** 30;
 const DISK_SHARE = 0.05;
@@ -95,6 +95,7 @@ export class Agent implements AsyncDisposable {
       machineId,
       maxAgeMs: config.buffer.max_age,
       maxBytes: config.buffer.max_bytes ?? (await defaultMaxBytes(directory)),
+      fsync: config.buffer.fsync,
       clock,
       logger,
       registry,
@@ -118,7 +119,7 @@ export class Agent implements AsyncDisposable {
     try {
       await supervise(signal, [
         ...this.#collectors.map((collector) => (inner: AbortSignal) => this.#collect(collector, inner)),
-        (inner: AbortSignal) => this.#trim(inner),
+        (inner: AbortSignal) => this.#tidy(inner),
       ]);
     } finally {
       sending.abort();
@@ -139,6 +140,7 @@ export class Agent implements AsyncDisposable {
         collector,
         clock,
         phase: phaseOf(node, collector.name),
+        shift: () => this.#nextShift(collector.name),
         onReading: async (reading) => {
           lastProblem = '';
           await this.#recorder.record(reading);
@@ -163,10 +165,24 @@ export class Agent implements AsyncDisposable {
     );
   }
 
-  async #trim(signal: AbortSignal): Promise<void> {
-    await repeat(TRIM_EVERY_MS, signal, () => {
-      this.#buffer.trim().catch((error: unknown) => {
-        this.#options.logger.error({ cause: describeError(error) }, 'cannot trim the buffer');
+  /** Counts a source's starts and clock steps on this disk. */
+  #nextShift(source: string): number {
+    const name = `schedule/${source}`;
+    const next = (Number(this.#buffer.fact(name)) || 0) + 1;
+    this.#buffer.saveFact(name, String(next));
+    return next;
+  }
+
+  /** Trims first: what leaves the ring need not be compacted. */
+  async #tidyBuffer(): Promise<void> {
+    await this.#buffer.trim();
+    await this.#buffer.compact();
+  }
+
+  async #tidy(signal: AbortSignal): Promise<void> {
+    await repeat(TIDY_EVERY_MS, signal, () => {
+      this.#tidyBuffer().catch((error: unknown) => {
+        this.#options.logger.error({ cause: describeError(error) }, 'cannot trim or compact the buffer');
       });
     });
   }

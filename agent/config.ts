@@ -62,6 +62,8 @@ export const agentConfigSchema = v.strictObject({
       max_age: v.optional(duration(60_000, 86_400_000 * 30), '24h'),
       /** The ring's size; at most 5 % of the disk where not set. */
       max_bytes: v.optional(bytes(2 ** 20, 2 ** 40)),
+      /** tick, where not set: every record is fsynced. interval: at most one fsync a second, which a power cut may cost. */
+      fsync: v.optional(v.picklist(['tick', 'interval'], 'must be tick or interval')),
     }),
     {},
   ),

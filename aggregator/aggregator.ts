@@ -11,23 +11,38 @@ import { type AlertBus, createAlertBus } from './alerts/alert-bus.ts';
 import { isTransition } from './alerts/alert-change.ts';
 import { AlertEngine } from './alerts/alert-engine.ts';
 import { openAlertSpool } from './alerts/alert-spool.ts';
+import { EventSpool } from './alerts/event-spool.ts';
 import { readNatsCredentials } from './alerts/nats-credentials.ts';
 import type { NatsLinkOptions } from './alerts/nats-link.ts';
 import type { RuleSet } from './alerts/rules.ts';
 import { parseRules } from './alerts/rules-file.ts';
 import type { AggregatorConfig } from './config.ts';
+import type { FleetLists } from './fleet-view.ts';
 import { HealthEngine } from './health/health-engine.ts';
 import { IngestServer, type IngestServerOptions } from './ingest/ingest-server.ts';
+import { DeadLetters } from './ledger/dead-letters.ts';
+import { Ledger } from './ledger/ledger.ts';
+import { Replays } from './ledger/replays.ts';
+import { RunWatch } from './ledger/run-watch.ts';
+import { openLevelShelf } from './level-shelf.ts';
 import { Pipeline } from './pipeline.ts';
 import { DERIVED_INTERVAL_MS, DerivedSeries, type NodeFigures } from './store/derived-series.ts';
 import { LatestTable } from './store/latest.ts';
-import { NoStore, type StoreLink, VictoriaMetricsLink } from './store/store-link.ts';
+import { StoreAccess } from './store/store-access.ts';
+import {
+  NoStore,
+  type StoreLink,
+  VictoriaMetricsLink,
+  type VictoriaMetricsOptions,
+} from './store/store-link.ts';
 
 const SHIPPED_RULES = new URL('./alerts/default-rules.yaml', import.meta.url);
 /** Expiry of alerts is looked at this often. */
 const ADVANCE_EVERY_MS = 1_000;
 /** How late a moment of the derived grid may be noticed. */
 const DERIVE_LOOK_MS = 500;
+/** How far behind each node is, to disk. */
+const FLUSH_EVERY_MS = 5_000;
 
 export interface AggregatorOptions {
   readonly config: AggregatorConfig;
@@ -48,6 +63,8 @@ export class Aggregator implements AsyncDisposable {
   readonly health: HealthEngine;
   readonly latest: LatestTable;
   readonly store: StoreLink;
+  readonly lists: FleetLists;
+  readonly #runs: RunWatch;
   readonly #options: AggregatorOptions;
   readonly #ingest: IngestServer;
   readonly #derived: DerivedSeries;
@@ -67,6 +84,8 @@ export class Aggregator implements AsyncDisposable {
     this.health = parts.health;
     this.store = parts.store;
     this.latest = parts.latest;
+    this.lists = parts.lists;
+    this.#runs = parts.runs;
     this.#derived = new DerivedSeries((block) => parts.store.write(block), options.logger, options.registry);
   }
 
@@ -76,9 +95,10 @@ export class Aggregator implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const rules = await loadRules(config, logger);
     const spool = stack.use(await openAlertSpool(join(config.data_dir, 'alerts'), { logger, registry }));
+    const events = stack.use(await EventSpool.open(join(config.data_dir, 'events'), { logger, registry }));
     const nats = await natsOptions(config);
     const bus = stack.use(
-      await createAlertBus({ nats, spool, clock, logger, registry, ...streamsOf(config) }),
+      await createAlertBus({ nats, spool, events, clock, logger, registry, ...streamsOf(config) }),
     );
     const alerts = new AlertEngine({ rules: rules.rules, clock, registry });
     alerts.restore(await bus.lastStates());
@@ -88,11 +108,28 @@ export class Aggregator implements AsyncDisposable {
       }),
     );
     const health = new HealthEngine({ clock, registry });
-    let announce = (): void => {};
-    const store = stack.use(openStore(options, () => announce()));
     const latest = new LatestTable({ clock, registry });
-    const parts: Parts = { alerts, bus, health, latest, store };
-    const pipeline = new Pipeline({ ...parts, logger, registry });
+    const shelf = stack.use(
+      await openLevelShelf(join(config.data_dir, 'ledger'), { clock, logger, registry }),
+    );
+    const ledger = await Ledger.open({ shelf, clock, registry });
+    const runs = await RunWatch.open({ shelf, clock, logger });
+    // After the streams have ended, and before the shelf closes.
+    stack.defer(() => runs.flush());
+    const orders = await Replays.open({ shelf, clock });
+    // What the store finds out concerns stages that stand before it: they are there when it first speaks.
+    const later: { links?: StoreCalls } = {};
+    const store = stack.use(openStore(options, () => later.links));
+    const letters = await DeadLetters.open({
+      shelf,
+      ledger,
+      clock,
+      registry,
+      offer: (body) => store.replayDeadLetter(Buffer.from(body)),
+    });
+    const pipeline = new Pipeline({
+      ...{ alerts, bus, health, latest, store, ledger, runs, orders, clock, logger, registry },
+    });
     const ingest = stack.use(
       await IngestServer.listen({
         ...options.ingest,
@@ -105,7 +142,25 @@ export class Aggregator implements AsyncDisposable {
         registry,
       }),
     );
-    announce = () => ingest.announce();
+    const replay = async (what: Parameters<Replays['request']>[0]) => {
+      const order = await orders.request(what);
+      return { id: order.id, agents: ingest.replay(order, what.node) };
+    };
+    later.links = {
+      announce: () => ingest.announce(),
+      deadLetter: ({ sampleCount, ...letter }) => letters.add({ ...letter, samples: sampleCount }),
+      lost: ({ cluster, node, ...loss }) =>
+        pipeline.lost({ cluster, node }, `store/${loss.reason}/${loss.fromMs}-${loss.toMs}`, loss),
+      replay: async (need) => void (await replay(need)),
+    };
+    const lists: FleetLists = {
+      ledger,
+      letters,
+      statusOf: (cluster, node) => runs.statusOf(cluster, node),
+      replay: ({ fromMs, toMs, node, comment }) =>
+        replay({ fromMs, toMs, reason: comment || 'asked for by an operator', ...(node !== '' && { node }) }),
+    };
+    const parts: Parts = { alerts, bus, health, latest, store, lists, runs };
     return new Aggregator(options, parts, ingest, stack.move());
   }
 
@@ -124,6 +179,7 @@ export class Aggregator implements AsyncDisposable {
   async run(signal: AbortSignal): Promise<void> {
     await supervise(signal, [
       (inner) => repeat(ADVANCE_EVERY_MS, inner, () => this.alerts.advance(this.#options.clock.now())),
+      (inner) => repeat(FLUSH_EVERY_MS, inner, () => this.#flushRuns()),
       (inner) => repeat(DERIVE_LOOK_MS, inner, () => this.#deriveIfDue()),
       // The store without a watch has nothing to run: it must not end the others.
       async (inner) => {
@@ -135,6 +191,12 @@ export class Aggregator implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
+  }
+
+  #flushRuns(): void {
+    this.#runs.flush().catch((error: unknown) => {
+      this.#options.logger.error({ cause: describeError(error) }, 'cannot write down the runs of the nodes');
+    });
   }
 
   #lastDerivedMs = 0;
@@ -165,6 +227,16 @@ interface Parts {
   readonly health: HealthEngine;
   readonly latest: LatestTable;
   readonly store: StoreLink;
+  readonly lists: FleetLists;
+  readonly runs: RunWatch;
+}
+
+/** What the store calls. */
+interface StoreCalls {
+  readonly announce: () => void;
+  readonly deadLetter: VictoriaMetricsOptions['onDeadLetter'];
+  readonly lost: VictoriaMetricsOptions['onLoss'];
+  readonly replay: VictoriaMetricsOptions['onReplay'];
 }
 
 async function loadRules({ alerts }: AggregatorConfig, logger: Logger): Promise<RuleSet> {
@@ -194,10 +266,23 @@ function streamsOf({ nats }: AggregatorConfig) {
 
 function openStore(
   { config, clock, random, logger, registry }: AggregatorOptions,
-  onChange: () => void,
+  links: () => StoreCalls | undefined,
 ): StoreLink {
-  if (config.store)
-    return new VictoriaMetricsLink({ url: config.store.url, clock, random, logger, registry, onChange });
+  if (config.store) {
+    const { url, read_url, processes } = config.store;
+    return new VictoriaMetricsLink({
+      url,
+      readUrl: read_url,
+      processes,
+      access: new StoreAccess(config.store, () => clock.monotonic()),
+      shard: config.shard,
+      ...{ clock, random, logger, registry },
+      onChange: () => links()?.announce(),
+      onDeadLetter: (letter) => links()?.deadLetter(letter),
+      onLoss: (loss) => links()?.lost(loss),
+      onReplay: (need) => links()?.replay(need),
+    });
+  }
   gauge(registry, {
     name: 'gpufleet_store_available',
     help: '1 while the store takes samples; embedded: there is none.',

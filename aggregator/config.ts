@@ -1,14 +1,25 @@
 import { hostname } from 'node:os';
 import * as v from 'valibot';
-import { check, configError, readYaml } from '#shared/config/load-config.ts';
+import { check, configError, type Fault, readYaml } from '#shared/config/load-config.ts';
 import { address, httpUrl, identityName } from '#shared/config/values.ts';
+import { describeError } from '#shared/errors/fleet-error.ts';
 import { LOG_LEVELS } from '#shared/logging/logger.ts';
 import { exposureFault } from '#shared/security/exposure.ts';
+import { StoreAccess, type StoreAccessSettings } from './store/store-access.ts';
 
 const path = v.pipe(v.string('must be a path'), v.minLength(1, 'must not be empty'));
 
 /** TLS of a listener: with `ca`, clients must show a certificate of it. */
 const listenerTls = v.strictObject({ cert: path, key: path, ca: v.optional(path) });
+
+/** A secret in a URL ends up in logs. */
+const storeUrl = v.pipe(
+  httpUrl,
+  v.check((text) => {
+    const url = URL.parse(text);
+    return !url || (url.username === '' && url.password === '');
+  }, 'must not hold a user or password: use basic_auth'),
+);
 
 /** The aggregator's YAML file, documented setting by setting in README.md. */
 export const aggregatorConfigSchema = v.strictObject({
@@ -48,7 +59,32 @@ export const aggregatorConfigSchema = v.strictObject({
     {},
   ),
   /** VictoriaMetrics; without it the aggregator runs embedded: live state and alerts, no history. */
-  store: v.optional(v.strictObject({ url: httpUrl })),
+  store: v.optional(
+    v.strictObject({
+      /** Where samples are written; of a cluster `http://vminsert:8480/insert/0/prometheus`. */
+      url: storeUrl,
+      /** Where they can be read; of a cluster `http://vmselect:8481/select/0/prometheus`. */
+      read_url: v.optional(storeUrl),
+      /** Every process that holds samples in memory (vminsert, vmstorage): `/metrics` is added. */
+      processes: v.optional(v.pipe(v.array(storeUrl), v.maxLength(100))),
+      basic_auth: v.optional(
+        v.strictObject({
+          username: v.pipe(v.string(), v.minLength(1), v.maxLength(256)),
+          password_file: path,
+        }),
+      ),
+      bearer_token_file: v.optional(path),
+      /** `ca` instead of the system's; `cert` and `key` where the store asks for a certificate. */
+      tls: v.optional(
+        v.strictObject({
+          ca: v.optional(path),
+          cert: v.optional(path),
+          key: v.optional(path),
+          server_name: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(253))),
+        }),
+      ),
+    }),
+  ),
   /** Without it alerts stay in this process: API and CLI, no subscribers. */
   nats: v.optional(
     v.strictObject({
@@ -87,11 +123,22 @@ export async function loadAggregatorConfig(
     level === undefined || typeof raw !== 'object' || raw === null ? raw : { ...raw, log_level: level };
   const result = check(aggregatorConfigSchema, value);
   if (!result.output) throw configError(file ?? 'the configuration', result.faults);
-  const { ingest, api } = result.output;
+  const { ingest, api, store } = result.output;
   const faults = [
     exposureFault('ingest', ingest),
     exposureFault('api', api.anonymous_read ? { ...api, tokens: undefined } : api),
+    storeFault(store),
   ].filter((fault) => fault !== undefined);
   if (faults.length > 0) throw configError(file ?? 'the configuration', faults);
   return { ...result.output, shard: result.output.shard ?? hostname() };
+}
+
+/** Its files are read where a person looks: at the start, and with --check-config. */
+function storeFault(store: StoreAccessSettings | undefined): Fault | undefined {
+  try {
+    if (store) new StoreAccess(store, () => 0);
+    return undefined;
+  } catch (error) {
+    return { path: 'store', message: describeError(error) };
+  }
 }

@@ -2,10 +2,14 @@ import { create } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { AlertState } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import {
+  type DeadLetter as DeadLetterMessage,
+  DeadLetterSchema,
   type Gpu,
   GpuSchema,
   type LatestSample,
   LatestSampleSchema,
+  type Loss,
+  LossSchema,
   type Node,
   NodeSchema,
   NodeState,
@@ -17,7 +21,10 @@ import { labelOf } from '#shared/model/dictionary.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import type { AlertEngine } from './alerts/alert-engine.ts';
 import type { HealthEngine } from './health/health-engine.ts';
-import type { FleetView, GpuRow, NodeRow, SampleRow } from './query/fleet-view.ts';
+import type { DeadLetter, DeadLetters } from './ledger/dead-letters.ts';
+import type { Ledger } from './ledger/ledger.ts';
+import { type LedgerEntry, sumOfSamples } from './ledger/ledger-entry.ts';
+import type { FleetView, GpuRow, NodeRow, ReplayQuery, SampleRow } from './query/fleet-view.ts';
 import {
   gpuOrder,
   type LatestGpu,
@@ -35,15 +42,32 @@ const SAMPLE_STATES = [
   SampleState.TIMEOUT,
 ];
 
-/** Live table, health and alerts as one answer: the only place where they meet for a query. */
+/** How far behind an agent says it is. */
+interface NodeStatus {
+  /** Unix ms, 0 where there is none. */
+  readonly oldestUndurableMs: number;
+  readonly pendingSamples: number;
+}
+
+/** The aggregator's durable lists, as queries need them. */
+export interface FleetLists {
+  readonly ledger: Pick<Ledger, 'list'>;
+  readonly letters: Pick<DeadLetters, 'list' | 'replay'>;
+  /** Keeps the order and tells the connected agents, whose number it returns. */
+  readonly replay: (order: ReplayQuery) => Promise<{ readonly id: string; readonly agents: number }>;
+  readonly statusOf: (cluster: string, node: string) => NodeStatus | undefined;
+}
+
+/** Live table, health, alerts and ledger as one answer: the only place where they meet for a query. */
 export function createFleetView(
   latest: LatestTable,
   alerts: AlertEngine,
   health: HealthEngine,
   clock: Clock,
+  lists: FleetLists,
 ): FleetView {
   // One for each query, which its rows share.
-  const answers = (node?: LatestNode): Answers => new Answers(alerts, health, node);
+  const answers = (node?: LatestNode): Answers => new Answers(alerts, health, lists, node);
   return {
     nodes() {
       const shared = answers();
@@ -61,20 +85,47 @@ export function createFleetView(
     alert: (id) => alerts.get(id),
     resolveAlert: (id, comment) => alerts.resolve(id, comment, clock.now()),
     subscribe: (listener) => alerts.subscribe((alert) => listener(alert)),
+    losses({ node, reason, fromMs, toMs }) {
+      const entries = lists.ledger.list({
+        ...(node !== '' && { node }),
+        ...(reason !== '' && { reason }),
+        ...(fromMs !== undefined && { fromMs }),
+        ...(toMs !== undefined && { toMs }),
+      });
+      const rows = entries.map((entry) => ({
+        key: newestFirst(Number(entry.id)),
+        message: () => lossMessage(entry),
+      }));
+      return { rows, samples: sumOfSamples(entries) };
+    },
+    replay: (order) => lists.replay(order),
+    deadLetters: (node) =>
+      lists.letters.list(node === '' ? undefined : node).map((letter) => ({
+        key: newestFirst(letter.number),
+        message: () => deadLetterMessage(letter),
+      })),
+    replayDeadLetters: (ids) => lists.letters.replay(ids),
   };
+}
+
+/** A key that sorts what was numbered in order with the newest first. */
+function newestFirst(number: number): string {
+  return String(Number.MAX_SAFE_INTEGER - number).padStart(16, '0');
 }
 
 /** What the rows of one query look up elsewhere. Nothing in it waits, so that a query is one moment. */
 class Answers {
   readonly #alerts: AlertEngine;
   readonly #health: HealthEngine;
+  readonly #lists: FleetLists;
   /** The one node that is asked for, if it is one. */
   readonly #node: string | undefined;
   #firing: ReadonlyMap<string, number> | undefined;
 
-  constructor(alerts: AlertEngine, health: HealthEngine, node: LatestNode | undefined) {
+  constructor(alerts: AlertEngine, health: HealthEngine, lists: FleetLists, node: LatestNode | undefined) {
     this.#alerts = alerts;
     this.#health = health;
+    this.#lists = lists;
     this.#node = node?.source.node;
   }
 
@@ -84,6 +135,10 @@ class Answers {
 
   scoreOf(gpu: LatestGpu): ReturnType<HealthEngine['scoreOf']> {
     return this.#health.scoreOf(healthKey(gpu));
+  }
+
+  statusOf({ source }: LatestNode): NodeStatus | undefined {
+    return this.#lists.statusOf(source.cluster, source.node);
   }
 
   /** Alerts that fire on a node, by its key, or on a GPU: counted once for all rows, not once for each. */
@@ -143,7 +198,12 @@ class NodeOfFleet implements NodeRow {
       const health = this.#answers.scoreOf(gpu);
       return health && health.state !== HealthState.UNKNOWN ? [health.score] : [];
     });
-    return nodeMessage(this.#node, this.#answers.firing(this.key), scores);
+    return nodeMessage(
+      this.#node,
+      this.#answers.firing(this.key),
+      scores,
+      this.#answers.statusOf(this.#node),
+    );
   }
 }
 
@@ -218,7 +278,12 @@ class SampleOfFleet implements SampleRow {
   }
 }
 
-function nodeMessage(node: LatestNode, firingAlerts: number, scores: readonly number[]): Node {
+function nodeMessage(
+  node: LatestNode,
+  firingAlerts: number,
+  scores: readonly number[],
+  status: NodeStatus | undefined,
+): Node {
   return create(NodeSchema, {
     cluster: node.source.cluster,
     name: node.source.node,
@@ -234,6 +299,37 @@ function nodeMessage(node: LatestNode, firingAlerts: number, scores: readonly nu
     ...(scores.length > 0 && { minHealthScore: Math.min(...scores) }),
     firingAlerts,
     labels: Object.fromEntries(node.source.externalLabels),
+    ...(status && { pendingSamples: BigInt(Math.round(status.pendingSamples)) }),
+    ...(status &&
+      status.oldestUndurableMs > 0 && { oldestUndurableAt: timestampFromMs(status.oldestUndurableMs) }),
+  });
+}
+
+function lossMessage({ fromMs, toMs, samples, recordedAtMs, ...entry }: LedgerEntry): Loss {
+  const { id, cluster, node, reason, estimated, detail } = entry;
+  return create(LossSchema, {
+    ...{ id, cluster, node, reason, estimated, detail },
+    from: timestampFromMs(fromMs),
+    to: timestampFromMs(toMs),
+    samples: BigInt(samples),
+    recordedAt: timestampFromMs(recordedAtMs),
+  });
+}
+
+function deadLetterMessage({
+  fromMs,
+  toMs,
+  samples,
+  recordedAtMs,
+  ...letter
+}: DeadLetter): DeadLetterMessage {
+  const { id, cluster, node, series, status, answer } = letter;
+  return create(DeadLetterSchema, {
+    ...{ id, cluster, node, series, status, answer },
+    from: timestampFromMs(fromMs),
+    to: timestampFromMs(toMs),
+    samples: BigInt(samples),
+    recordedAt: timestampFromMs(recordedAtMs),
   });
 }
 

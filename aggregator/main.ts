@@ -67,7 +67,13 @@ async function run(config: AggregatorConfig, signal: AbortSignal): Promise<void>
   await using _api = await ApiServer.listen({
     listen: config.api.listen,
     tls: apiTls,
-    view: createFleetView(aggregator.latest, aggregator.alerts, aggregator.health, systemClock),
+    view: createFleetView(
+      aggregator.latest,
+      aggregator.alerts,
+      aggregator.health,
+      systemClock,
+      aggregator.lists,
+    ),
     access: {
       check: apiTokens && ((token) => apiTokens.check(token)),
       anonymousRead: config.api.anonymous_read,

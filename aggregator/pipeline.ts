@@ -1,12 +1,24 @@
+import { describeError } from '#shared/errors/fleet-error.ts';
 import { counter, type Registry } from '#shared/instruments/registry.ts';
 import type { Logger } from '#shared/logging/logger.ts';
-import type { Block, Source } from '#shared/model/block.ts';
+import type { Block, BlockSpan, Source } from '#shared/model/block.ts';
+import type { Clock } from '#shared/model/clock.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import type { Loss } from '#shared/model/loss.ts';
 import type { AlertBus } from './alerts/alert-bus.ts';
 import type { AlertEngine } from './alerts/alert-engine.ts';
 import type { HealthEngine } from './health/health-engine.ts';
-import type { IngestSink, Outcome, Peer, StoreStatus } from './ingest/ingest-sink.ts';
+import type {
+  AgentStatus,
+  IngestSink,
+  Outcome,
+  Peer,
+  ReplayOrder,
+  StoreStatus,
+} from './ingest/ingest-sink.ts';
+import type { Ledger } from './ledger/ledger.ts';
+import type { Replays } from './ledger/replays.ts';
+import type { RunWatch } from './ledger/run-watch.ts';
 import type { LatestTable } from './store/latest.ts';
 import type { StoreLink } from './store/store-link.ts';
 
@@ -16,6 +28,10 @@ export interface PipelineStages {
   readonly bus: AlertBus;
   readonly health: HealthEngine;
   readonly store: StoreLink;
+  readonly ledger: Ledger;
+  readonly runs: RunWatch;
+  readonly orders: Replays;
+  readonly clock: Clock;
   readonly logger: Logger;
   readonly registry: Registry;
 }
@@ -27,7 +43,7 @@ export interface PipelineStages {
 export class Pipeline implements IngestSink {
   readonly #stages: PipelineStages;
   readonly #events;
-  readonly #losses;
+  readonly #types = new Set<string>();
 
   constructor(stages: PipelineStages) {
     this.#stages = stages;
@@ -36,11 +52,6 @@ export class Pipeline implements IngestSink {
       help: 'Events received, repeats included, by type (at most 50 types, then "other").',
       labelNames: ['type'],
     });
-    this.#losses = counter(stages.registry, {
-      name: 'gpufleet_lost_samples_total',
-      help: 'Samples that agents reported as lost, by reason.',
-      labelNames: ['reason'],
-    });
   }
 
   get store(): StoreStatus {
@@ -48,11 +59,28 @@ export class Pipeline implements IngestSink {
   }
 
   connected(peer: Peer): void {
-    this.#stages.latest.connected(peer);
+    const { latest, runs, logger } = this.#stages;
+    latest.connected(peer);
+    const vanished = runs.connected(peer);
+    if (!vanished) return;
+    this.lost(peer.source, vanished.identity, vanished)
+      .then(() => runs.recorded(peer))
+      .catch((error: unknown) =>
+        logger.error({ cause: describeError(error), node: peer.source.node }, 'cannot record a loss'),
+      );
   }
 
   disconnected(peer: Peer): void {
     this.#stages.latest.disconnected(peer.source);
+    this.#stages.runs.disconnected(peer);
+  }
+
+  status(peer: Peer, status: AgentStatus): void {
+    this.#stages.runs.status(peer, status);
+  }
+
+  replays({ source }: Peer): readonly ReplayOrder[] {
+    return this.#stages.orders.ordersFor(source.node);
   }
 
   block(block: Block): Promise<Outcome> {
@@ -63,6 +91,11 @@ export class Pipeline implements IngestSink {
     return store.write(block);
   }
 
+  /** Gauges of the past say nothing of now, and counters carry what they counted into the next live tick. */
+  span(span: BlockSpan): Promise<Outcome> {
+    return this.#stages.store.writeSpan(span);
+  }
+
   async event(source: Source, event: FleetEvent, late: boolean): Promise<Outcome> {
     const { health, alerts, bus, logger, store } = this.#stages;
     this.#events.inc({ type: this.#typeLabel(event.type) });
@@ -70,22 +103,48 @@ export class Pipeline implements IngestSink {
       { node: source.node, type: event.type, gpu: event.gpu, late, ...event.attributes },
       event.text,
     );
-    health.event(source, event);
-    alerts.event(source, event, late);
-    bus.publishEvent(source, event, late);
-    // Only what is on disk may be acknowledged: the agent will not send it again.
-    await bus.written();
+    try {
+      health.event(source, event);
+      alerts.event(source, event, late);
+      // Only what is on disk may be acknowledged: the agent will not send it again.
+      await bus.publishEvent(source, event, late);
+      await bus.written();
+    } catch (error) {
+      logger.error({ cause: describeError(error) }, 'cannot keep an event: its agent does');
+      return { state: 'deferred' };
+    }
     return { state: 'accepted', epoch: store.status.epoch };
   }
 
-  async loss(source: Source, loss: Loss): Promise<Outcome> {
-    const { logger, store } = this.#stages;
-    this.#losses.inc({ reason: LOSS_REASONS.has(loss.reason) ? loss.reason : 'other' }, loss.samples);
+  async loss(source: Source, identity: string, loss: Loss): Promise<Outcome> {
+    try {
+      await this.lost(source, identity, loss);
+    } catch (error) {
+      this.#stages.logger.error({ cause: describeError(error) }, 'cannot keep a loss record: its agent does');
+      return { state: 'deferred' };
+    }
+    return { state: 'accepted', epoch: this.#stages.store.status.epoch };
+  }
+
+  /** Enters a loss in the ledger and raises its alert. Resolves when the entry is on disk. */
+  async lost(source: Pick<Source, 'cluster' | 'node'>, identity: string, loss: Loss): Promise<void> {
+    const { alerts, ledger, logger, clock } = this.#stages;
+    if (ledger.knows(source, identity)) return void (await ledger.record(source, identity, loss));
     logger.error({ node: source.node, ...loss }, 'samples lost');
-    return { state: 'accepted', epoch: store.status.epoch };
+    alerts.event(
+      { externalLabels: [], ...source },
+      {
+        type: 'samples_lost',
+        timestampMs: clock.now(),
+        gpu: '',
+        gpuUuid: '',
+        text: `${loss.samples} samples lost (${loss.reason}): ${loss.detail}`,
+        attributes: { reason: loss.reason, samples: String(loss.samples) },
+      },
+      false,
+    );
+    await ledger.record(source, identity, loss);
   }
-
-  readonly #types = new Set<string>();
 
   /** Types come from agents: the label is bounded. */
   #typeLabel(type: string): string {
@@ -96,11 +155,3 @@ export class Pipeline implements IngestSink {
 }
 
 const MAX_EVENT_TYPES = 50;
-const LOSS_REASONS = new Set<string>([
-  'trimmed',
-  'corrupt',
-  'run_vanished',
-  'unbuffered',
-  'refused',
-  'store_ignored',
-]);

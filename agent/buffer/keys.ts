@@ -3,7 +3,7 @@
  *
  *   d <hash, 8 bytes BE>                     a dictionary: the second copy, so that one lost record costs no other
  *   k <name, UTF-8>                          small facts that outlive a run (the last Xid of each GPU)
- *   r <run counter, 4 bytes BE> <sequence, 6 bytes BE>     a record
+ *   r <run counter, 4 bytes BE> <sequence, 6 bytes BE>     a record, or a segment of records that begins there
  *   u <run counter, 4 bytes BE>              a run: JSON of StoredRun
  *
  * Big-endian numbers make LevelDB's order the order of time.
@@ -24,6 +24,11 @@ export function recordKey(run: number, sequence: number): Buffer {
   return key;
 }
 
+/** A repaired database may hold keys of any shape. */
+export function isRecordKey(key: Uint8Array): boolean {
+  return key.length === 11 && key[0] === RECORD;
+}
+
 export function parseRecordKey(key: Uint8Array): { run: number; sequence: number } {
   const buffer = Buffer.from(key.buffer, key.byteOffset, key.length);
   return { run: buffer.readUInt32BE(1), sequence: buffer.readUIntBE(5, 6) };
@@ -36,8 +41,19 @@ export function runKey(run: number): Buffer {
   return key;
 }
 
+/** The key is of a run with a lower counter. */
+export function isRunBefore(key: Buffer, counter: number): boolean {
+  return key.length === 5 && key[0] === RUN && key.readUInt32BE(1) < counter;
+}
+
+export const DICTIONARY_KEY_BYTES = 9;
+
+export function parseDictionaryKey(key: Uint8Array): bigint {
+  return Buffer.from(key.buffer, key.byteOffset, key.length).readBigUInt64BE(1);
+}
+
 export function dictionaryKey(hash: bigint): Buffer {
-  const key = Buffer.allocUnsafe(9);
+  const key = Buffer.allocUnsafe(DICTIONARY_KEY_BYTES);
   key[0] = DICTIONARY;
   key.writeBigUInt64BE(hash, 1);
   return key;

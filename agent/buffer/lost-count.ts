@@ -13,8 +13,8 @@ export class LostCount {
   }
 
   /** A record without a time of its own lies between its neighbours: it does not widen the range. */
-  add(fromMs: number | undefined, samples: number, toMs = fromMs): void {
-    this.records++;
+  add(fromMs: number | undefined, samples: number, toMs = fromMs, records = 1): void {
+    this.records += records;
     this.samples += samples;
     if (fromMs === undefined || toMs === undefined) return;
     this.#fromMs = Math.min(this.#fromMs, fromMs);

@@ -2,71 +2,59 @@ import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
-import { counter, gauge, type Registry } from '#shared/instruments/registry.ts';
+import type { Registry } from '#shared/instruments/registry.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { Tick } from '#shared/model/block.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import type { Dictionary } from '#shared/model/dictionary.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import type { Loss } from '#shared/model/loss.ts';
-import { RangeSet } from '#shared/model/range-set.ts';
-import { RUN_ID_BYTES } from '#shared/model/run.ts';
+import { RUN_ID_BYTES, runName } from '#shared/model/run.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import { encodeDictionary } from '#shared/wire/dictionary.ts';
-import { FrameDecoder } from '#shared/wire/frame-decoder.ts';
 import { FrameEncoder } from '#shared/wire/frame-encoder.ts';
-import {
-  decodeEventWire,
-  decodeLossWire,
-  encodeEvent,
-  encodeLoss,
-  hashBytes,
-  lossFromWire,
-  openRecord,
-  RecordKind,
-  sealRecord,
-  splitTick,
-} from '#shared/wire/record.ts';
-import { DictionaryShelf } from './dictionary-shelf.ts';
-import {
-  ALL_FACTS,
-  ALL_RECORDS,
-  ALL_RUNS,
-  factKey,
-  parseFactKey,
-  parseRecordKey,
-  recordKey,
-  runKey,
-} from './keys.ts';
-import { type Database, isLocked, openLevel } from './level-database.ts';
-import { LostCount } from './lost-count.ts';
-import { setAside, setAsideReason, writeBufferFacts } from './set-aside.ts';
-import { decodeRun, encodeRun, type StoredRun } from './stored-run.ts';
+import { encodeEvent, encodeLoss, hashBytes, RecordKind, sealRecord } from '#shared/wire/record.ts';
+import { type AppendedFacts, BatchWriter, type FsyncPolicy, type Write } from './batch-writer.ts';
+import { bufferMetrics } from './buffer-metrics.ts';
+import type { DictionaryShelf } from './dictionary-shelf.ts';
+import { DiskRecovery } from './disk-recovery.ts';
+import { factKey, recordKey, runKey } from './keys.ts';
+import { type OpenStore, openLevel, writeBufferBytes } from './level-database.ts';
+import { MAX_FACTS, type OpenedStore, type OpenStoreOptions, openStore, replaceStore } from './open-store.ts';
+import { RecordReader, type StoredRecord } from './record-reader.ts';
+import { ReserveFile } from './reserve-file.ts';
+import { RingTrimmer } from './ring-trimmer.ts';
+import { SegmentCompactor } from './segment-compactor.ts';
+import { asideReason, writeBufferFacts } from './set-aside.ts';
+import { encodeRun, MAX_CLOCK_STEPS, newRun, type StoredRun } from './stored-run.ts';
+import { MAX_TAIL_RUNS, TailFile, type TailRun, tailPath } from './tail-file.ts';
+import { lossOfRanges, UnbufferedLedger } from './unbuffered-ledger.ts';
 
 export interface RecordBufferOptions {
-  /** Holds `buffer/` (LevelDB) and `buffer.json`; made if missing. */
+  /** Holds `buffer/` (LevelDB), `buffer.json`, `buffer.tail` and `buffer.reserve`; made if missing. */
   readonly directory: string;
   readonly machineId: string;
   /** Records older than this are trimmed. */
   readonly maxAgeMs: number;
-  /** High-water mark of the records' bytes; trimming goes down to nine tenths of it. */
+  /**
+   * High-water mark of what lies on disk; trimming goes down to nine tenths of it. Between two trims the folder
+   * may grow by what is recorded, and by the write buffer (a sixteenth of this, 64 KiB to 2 MiB) four times: two
+   * logs and the reserve of two.
+   */
   readonly maxBytes: number;
+  /** `tick` where not set. */
+  readonly fsync?: FsyncPolicy | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly registry: Registry;
 }
 
-/** A record as read back: what cannot be read is said, never skipped. */
-export type StoredRecord =
-  | { readonly sequence: number; readonly ok: true; readonly kind: RecordKind; readonly body: Uint8Array }
-  | { readonly sequence: number; readonly ok: false; readonly why: string };
-
-/** A few facts for each GPU that the node ever had. */
-const MAX_FACTS = 1000;
-/** Records looked at in one step of trimming, so that a tick never waits long behind it. */
-const TRIM_STEP = 2000;
-/** LevelDB frees the space of deleted records only when compacted (measured: 125 MB stayed 127 MB). */
-const COMPACT_AFTER_BYTES = 64 * 1024 * 1024;
+/** How often `buffer.tail` is written at most. */
+const TAIL_EVERY_MS = 1_000;
+/** A tick that is earlier than one before it by more than this is after a step of the clock. */
+const CLOCK_STEP_MS = 1_000;
+/** Segments that one call of `compact` writes at most: some 5 ms of work each for 400 series. */
+const SEGMENTS_PER_CALL = 16;
 
 /**
  * The agent's store and forward: a ring of records on disk. A record is durable before its append resolves
@@ -81,159 +69,229 @@ export class RecordBuffer implements AsyncDisposable {
   readonly runs: StoredRun[];
   readonly live: StoredRun;
   readonly dictionaries: DictionaryShelf;
-  readonly #db: Database;
+  readonly #store: OpenStore;
   readonly #options: RecordBufferOptions;
   readonly #encoders = new Map<Dictionary, FrameEncoder>();
   readonly #facts: Map<string, string>;
-  #pending: { key: Buffer; value: Uint8Array }[] = [];
-  #lastFlush: Promise<void> = Promise.resolve();
-  #nextFlush: Promise<void> | undefined;
-  #bytes: number;
-  #trimmedBytes = 0;
-  #trimming: Promise<void> | undefined;
-  #writable = true;
-  #closed: Promise<void> | undefined;
+  readonly #writer: BatchWriter;
+  readonly #reader: RecordReader;
+  readonly #trimmer: RingTrimmer;
+  readonly #compactor: SegmentCompactor;
+  readonly #recovery: DiskRecovery;
+  readonly #reserve: ReserveFile;
+  readonly #tail: TailFile;
+  readonly #unbuffered = new UnbufferedLedger();
   readonly #metrics;
+  #appendedSinceMeasured = 0;
+  #written = 0;
+  /** Since the clock last stepped back. */
+  #newestMs = 0;
+  #tailAt = Number.NEGATIVE_INFINITY;
+  /** For the tail file. */
+  #pending: { pendingFromMs: number; pendingSamples: number } | undefined;
+  /** Trimming and compaction, one after the other. */
+  #tidying: Promise<unknown> = Promise.resolve();
+  #closed: Promise<void> | undefined;
 
-  private constructor(
-    options: RecordBufferOptions,
-    db: Database,
-    runs: StoredRun[],
-    dictionaries: DictionaryShelf,
-    facts: Map<string, string>,
-    bytes: number,
-  ) {
+  private constructor(options: RecordBufferOptions, opened: OpenedStore, tail: TailFile) {
+    const { clock, logger } = options;
     this.#options = options;
-    this.#db = db;
-    this.runs = runs;
-    this.live = runs.at(-1)!;
-    this.dictionaries = dictionaries;
-    this.#facts = facts;
-    this.#bytes = bytes;
+    this.#store = { db: opened.db };
+    this.live = newRun(randomBytes(RUN_ID_BYTES), opened.lastCounter + 1);
+    this.runs = [...opened.runs, this.live];
+    this.dictionaries = opened.dictionaries;
+    this.#facts = opened.facts;
+    this.#tail = tail;
+    this.#reserve = reserveOf(options);
+    this.#recovery = new DiskRecovery({
+      reserve: this.#reserve,
+      clock,
+      logger,
+      reopen: () => this.#reopen(),
+      replace: (why) => this.#replace(why),
+    });
+    this.#writer = new BatchWriter({
+      store: this.#store,
+      fsync: options.fsync ?? 'tick',
+      clock,
+      syncMark: () => this.#mark(this.live),
+      ready: () => this.#recovery.ready(),
+      written: (batch) => this.#onWritten(batch),
+      failed: (batch, error) => this.#onFailed(batch, error),
+    });
+    const dictionaryOf = (hash: bigint) => this.dictionaries.get(hash);
+    const isUnbuffered = (run: number, sequence: number): boolean =>
+      run === this.live.counter && this.#unbuffered.has(sequence);
+    this.#reader = new RecordReader(this.#store, dictionaryOf, isUnbuffered);
+    const shared = { store: this.#store, writer: this.#writer, runs: this.runs, live: this.live };
+    this.#trimmer = new RingTrimmer({
+      ...options,
+      ...shared,
+      dictionaryOf,
+      forgetDictionaries: (run, sequence) => this.dictionaries.forget(run, sequence),
+      addLoss: (loss) => this.#addLoss(loss, false),
+      isUnbuffered,
+      giveUpUnbuffered: (run, last) => {
+        if (run === this.live.counter) this.#unbuffered.settle(0, last, 'lost');
+        this.#writeTail();
+      },
+    });
+    this.#compactor = new SegmentCompactor({
+      ...options,
+      ...shared,
+      dictionaryOf,
+      onReplaced: (first, last, before, after) => {
+        this.#trimmer.addGarbage(first, last, before);
+        this.#metrics.compacted.inc(before - after);
+      },
+    });
     this.#metrics = bufferMetrics(options.registry, this);
   }
 
   /**
-   * Opens the buffer and begins a new run. A database that is damaged, of a foreign format or of another
-   * machine is moved aside beside it and a new one begun; the loss is recorded and logged. Throws `unavailable`
-   * where the folder cannot be written or another agent holds it.
+   * Opens the buffer and begins a new run. A database that is damaged is moved aside, and what can be read of it
+   * is copied into a new one and delivered from there; one of a newer format or of another machine is moved aside
+   * as it is. What is lost by that is recorded and logged. Throws `unavailable` where the folder cannot be written
+   * or another agent holds it.
    */
   static async open(options: RecordBufferOptions): Promise<RecordBuffer> {
     const { directory, logger } = options;
     await mkdir(directory, { recursive: true });
-    const path = join(directory, 'buffer');
-    const reason = await setAsideReason(directory, options.machineId);
-    let loss = reason === undefined ? undefined : await setAside(path, reason, options.clock.now());
-    let opened: Awaited<ReturnType<typeof openDatabase>>;
-    try {
-      opened = await openDatabase(path);
-    } catch (error) {
-      if (isLocked(error)) {
-        throw new FleetError('unavailable', `Cannot open buffer ${path}: another agent has it open`, {
-          cause: error,
-        });
+    const opened = await openStore(storeOptions(options)).catch(async (error: unknown) => {
+      // A full disk: what is kept for that may be enough.
+      await reserveOf(options).release();
+      if (error instanceof FleetError && error.code === 'unavailable' && isFull(error)) {
+        return openStore(storeOptions(options));
       }
-      loss = await setAside(path, describeError(error), options.clock.now());
-      opened = await openDatabase(path);
+      throw error;
+    });
+    const losses = [...opened.losses];
+    for (const run of opened.runs) {
+      if (run.unbuffered.length === 0) continue;
+      losses.push(lossOfRanges(run.unbuffered));
+      // Neither on disk nor in memory: nobody shall look for them.
+      for (const { first, last } of run.unbuffered) run.durable.add(first, last);
+      run.unbuffered = [];
     }
-    const previous = opened.runs.at(-1);
-    const live: StoredRun = {
-      id: randomBytes(RUN_ID_BYTES),
-      counter: (previous?.counter ?? 0) + 1,
-      first: 1,
-      last: 0,
-      cleanEnd: false,
-      durable: new RangeSet(),
-    };
-    await opened.db.put(runKey(live.counter), encodeRun(live), { sync: true });
-    await writeBufferFacts(directory, options.machineId);
-    const buffer = new RecordBuffer(
-      options,
-      opened.db,
-      [...opened.runs, live],
-      opened.dictionaries,
-      opened.facts,
-      opened.bytes,
-    );
-    if (loss) await buffer.appendLoss(loss);
+    const buffer = new RecordBuffer(options, opened, await TailFile.open(tailPath(directory)));
+    await buffer.#begin(losses);
     const backlog = opened.runs.reduce((sum, run) => sum + Math.max(0, run.last - run.first + 1), 0);
-    logger.info({ run: live.counter, records: backlog, bytes: opened.bytes }, 'buffer opened');
+    logger.info({ run: buffer.live.counter, records: backlog, bytes: buffer.bytes }, 'buffer opened');
     return buffer;
   }
 
-  /** Bytes of all records, by their own lengths: what the ring is bounded by. */
+  /** Bytes on disk when last measured, and what was appended since: what the ring is bounded by. */
   get bytes(): number {
-    return this.#bytes;
+    return this.#trimmer.bytes + this.#appendedSinceMeasured;
   }
 
   /** False after a write failed and until one succeeds: samples go on from memory, unbuffered. */
   get writable(): boolean {
-    return this.#writable;
+    return !this.#recovery.isFailed;
+  }
+
+  /** Records that could not be written, and of which it is not known yet whether the store got them. */
+  get unbuffered(): number {
+    return this.#unbuffered.size;
   }
 
   /**
    * Appends one tick, and its dictionary first where this run has not used it. The sequence is given at once,
    * so that the tick can be sent while it is being written; `stored` resolves when it is on disk and rejects
-   * with `unavailable` when it cannot be written.
+   * with `unavailable` when it cannot be written: then it never will be, and is `unbuffered`.
    */
   appendTick(tick: Tick): Appended {
     const { dictionary } = tick;
     let encoder = this.#encoders.get(dictionary);
     let dictionarySequence: number | undefined;
     if (!encoder) {
+      encoder = new FrameEncoder(dictionary);
+      encoder.encode(tick, true);
       const bytes = encodeDictionary(dictionary);
       this.#retire(dictionary.group);
-      encoder = new FrameEncoder(dictionary);
       this.#encoders.set(dictionary, encoder);
-      this.#pending.push(this.dictionaries.open(dictionary, bytes, this.live.counter));
-      dictionarySequence = this.#append(sealRecord(RecordKind.Dictionary, bytes)).sequence;
+      this.#writer.add(this.dictionaries.open(dictionary, bytes, this.live.counter));
+      dictionarySequence = this.#add(RecordKind.Dictionary, { samples: 0 }, bytes).sequence;
     }
     const frame = encoder.encode(tick, true);
-    const appended = this.#append(sealRecord(RecordKind.Tick, hashBytes(dictionary.hash), frame));
+    const facts = { samples: countPresent(tick.states), timeMs: tick.timestampMs };
+    const added = this.#add(RecordKind.Tick, facts, hashBytes(dictionary.hash), frame);
+    this.#noteTime(added.sequence, tick.timestampMs);
+    const appended = { ...added, stored: this.#writer.flush('record') };
     return dictionarySequence === undefined ? appended : { ...appended, dictionarySequence };
   }
 
   appendEvent(event: FleetEvent): Appended {
-    return this.#append(sealRecord(RecordKind.Event, encodeEvent(event)));
-  }
-
-  /** Resolves when the loss is on disk; it goes the way of every record. */
-  async appendLoss(loss: Loss): Promise<void> {
-    this.#options.logger.error({ ...loss }, 'samples lost');
-    this.#metrics.lost.inc({ reason: loss.reason }, loss.samples);
-    await this.#append(sealRecord(RecordKind.Loss, encodeLoss(loss))).stored;
+    const facts = { samples: 0, timeMs: event.timestampMs };
+    const added = this.#add(RecordKind.Event, facts, encodeEvent(event));
+    return { ...added, stored: this.#writer.flush('record') };
   }
 
   /**
-   * Records from `first` on in sequence, at most `last` and about `maxBytes`. A missing sequence and a record
-   * that fails its checksum are entries with `ok: false`.
+   * Resolves when the loss is on disk; it goes the way of every record. While the disk takes nothing it is kept
+   * in memory, and this resolves all the same.
+   */
+  async appendLoss(loss: Loss): Promise<void> {
+    this.#addLoss(loss, true);
+    await this.#writer.flush('always').catch((error: unknown) => {
+      this.#options.logger.warn({ cause: describeError(error) }, 'a loss record waits for the disk');
+    });
+  }
+
+  /**
+   * Records from `first` on in sequence, at most `last` and about `maxBytes` (a segment is never split for that:
+   * up to 64 KiB more). A missing sequence and a record that fails its checksum are entries with `ok: false`, one
+   * for each sequence; so is one that was never on disk, marked `unbuffered`.
+   *
+   * In each result the first tick of each dictionary is a keyframe. A later one of the same dictionary is a
+   * keyframe, or a difference from the one before it of that dictionary in the same result.
    */
   async read(run: StoredRun, first: number, last: number, maxBytes: number): Promise<StoredRecord[]> {
-    const records: StoredRecord[] = [];
-    let bytes = 0;
-    let expected = first;
-    const range = { gte: recordKey(run.counter, first), lte: recordKey(run.counter, last) };
-    for await (const [key, value] of this.#db.iterator(range)) {
-      const { sequence } = parseRecordKey(key);
-      for (; expected < sequence; expected++)
-        records.push({ sequence: expected, ok: false, why: 'it is missing' });
-      expected = sequence + 1;
-      try {
-        records.push({ sequence, ok: true, ...openRecord(value) });
-      } catch (error) {
-        records.push({ sequence, ok: false, why: describeError(error) });
-      }
-      bytes += value.length;
-      if (bytes >= maxBytes) return records;
-    }
-    for (; expected <= last; expected++)
-      records.push({ sequence: expected, ok: false, why: 'it is missing' });
-    return records;
+    return this.#reader.read(run, first, last, maxBytes);
+  }
+
+  /** Unix ms of the record, or of the nearest later one that has a time; undefined where none has. A few reads. */
+  timeOf(run: StoredRun, sequence: number): Promise<number | undefined> {
+    return this.#reader.timeOf(run, sequence);
+  }
+
+  /**
+   * The lowest sequence of the run whose time is at or after `timeMs`; undefined where all are before it. Some 40
+   * reads, and as many again for each step back of the clock, before which times are looked for first.
+   */
+  firstAtOrAfter(run: StoredRun, timeMs: number): Promise<number | undefined> {
+    return this.#reader.firstAtOrAfter(run, timeMs);
+  }
+
+  /** About how many samples first..last hold, from the average of the run. */
+  samplesIn(run: StoredRun, first: number, last: number): number {
+    const { records, samples } = run.appended;
+    return records === 0 ? 0 : Math.round((Math.max(0, last - first + 1) * samples) / records);
+  }
+
+  /**
+   * The fate of records that were never on disk: `stored` once they are durable in the store; `lost` when nobody
+   * can send them any more (a read gave them back as `unbuffered`). Lost ones become a loss record of the reason
+   * `unbuffered`, with their exact count, as soon as the disk can be written; no other loss must be written for
+   * them. May be called for any range: what was on disk is not touched.
+   */
+  settleUnbuffered(
+    run: Pick<StoredRun, 'counter'>,
+    first: number,
+    last: number,
+    fate: 'stored' | 'lost',
+  ): void {
+    if (run.counter !== this.live.counter || this.#unbuffered.size === 0) return;
+    this.#unbuffered.settle(first, last, fate);
+    if (this.writable) this.#appendWaitingLosses();
   }
 
   /** Writes the durable marks; without fsync: a mark that is lost costs a repeat, never a sample. */
   async saveMarks(run: StoredRun): Promise<void> {
-    await this.#db.put(runKey(run.counter), encodeRun(run));
+    this.#writer.add(this.#mark(run));
+    await this.#writer.flush('never');
+    await this.#estimatePending();
+    this.#writeTail();
   }
 
   /** A small fact that outlives the run, or undefined. */
@@ -245,29 +303,66 @@ export class RecordBuffer implements AsyncDisposable {
   saveFact(name: string, value: string): void {
     if (this.#facts.get(name) === value || (this.#facts.size >= MAX_FACTS && !this.#facts.has(name))) return;
     this.#facts.set(name, value);
-    this.#pending.push({ key: factKey(name), value: Buffer.from(value) });
-    this.#flush().catch(() => {});
+    this.#writer.add({ type: 'put', key: factKey(name), value: Buffer.from(value) });
+    this.#writer.flush('record').catch(() => {});
   }
 
-  /** Trims by age and size, one step; call it now and then. Does nothing while a trim is running. */
-  async trim(): Promise<void> {
-    this.#trimming ??= this.#trim().finally(() => {
-      this.#trimming = undefined;
+  /** Trims by age and size, in steps, until both hold; call it every few seconds. */
+  trim(): Promise<void> {
+    return this.#tidy(async () => {
+      if (!this.writable) return;
+      await this.#trimmer.trim();
+      this.#appendedSinceMeasured = 0;
     });
-    await this.#trimming;
+  }
+
+  /**
+   * Compacts some of the backlog, if there is any; call it every few seconds. Resolves to true when there is
+   * more to do now.
+   */
+  compact(): Promise<boolean> {
+    return this.#tidy(async () => {
+      for (let i = 0; i < SEGMENTS_PER_CALL; i++) {
+        if (!this.writable) return false;
+        if (await this.#compactor.step()) continue;
+        await this.#trimmer.collect();
+        return false;
+      }
+      return true;
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed ??= (async () => {
-      await this.#trimming?.catch(() => {});
-      await this.#flush().catch(() => {});
+      await this.#tidying.catch(() => {});
+      await this.#writer.drain();
       this.live.cleanEnd = true;
-      await Promise.allSettled(
-        this.runs.map((run) => this.#db.put(runKey(run.counter), encodeRun(run), { sync: true })),
-      );
-      await this.#db.close();
+      this.#appendWaitingLosses();
+      this.#writer.add(...this.runs.map((run) => this.#mark(run)));
+      await this.#writer.drain();
+      this.#writeTail();
+      await this.#tail[Symbol.asyncDispose]();
+      await this.#store.db.close();
     })();
     await this.#closed;
+  }
+
+  /** The first batch of the new run. */
+  async #begin(losses: readonly Loss[]): Promise<void> {
+    const { directory, machineId, logger } = this.#options;
+    this.#writer.add(...this.runs.map((run) => this.#mark(run)));
+    for (const loss of losses) this.#addLoss(loss, true);
+    try {
+      await this.#writer.flush('always');
+      await writeBufferFacts(directory, machineId);
+    } catch (error) {
+      await this.#store.db.close();
+      throw new FleetError('unavailable', `Cannot begin a run in ${directory}`, { cause: error });
+    }
+    await this.#reserve.keep().catch((error: unknown) => {
+      logger.warn({ cause: describeError(error) }, 'the disk has no room for the reserve');
+    });
+    await this.#trimmer.measure();
   }
 
   /** A group has one dictionary in use: the one before it ends here. */
@@ -276,136 +371,150 @@ export class RecordBuffer implements AsyncDisposable {
       if (dictionary.group !== group) continue;
       this.#encoders.delete(dictionary);
       const entry = this.dictionaries.close(dictionary, this.live.last);
-      if (entry) this.#pending.push(entry);
+      if (entry) this.#writer.add(entry);
     }
   }
 
-  #append(record: Buffer): Appended {
+  #addLoss(loss: Loss, again: boolean): void {
+    this.#options.logger.error({ ...loss }, 'samples lost');
+    this.#metrics.lost.inc({ reason: loss.reason }, loss.samples);
+    this.#add(RecordKind.Loss, again ? { samples: 0, loss } : { samples: 0 }, encodeLoss(loss));
+  }
+
+  /** Gives the record its sequence, and it to the next batch. */
+  #add(
+    kind: RecordKind,
+    facts: Omit<AppendedFacts, 'sequence'>,
+    ...body: Uint8Array[]
+  ): { sequence: number; bytes: number } {
     const sequence = ++this.live.last;
-    this.#pending.push({ key: recordKey(this.live.counter, sequence), value: record });
-    this.#bytes += record.length;
-    return { sequence, bytes: record.length, stored: this.#flush() };
+    this.live.appended.records++;
+    this.live.appended.samples += facts.samples;
+    const key = recordKey(this.live.counter, sequence);
+    const value = sealRecord(key, kind, ...body);
+    this.#writer.add({ type: 'put', key, value, record: { sequence, ...facts } });
+    this.#appendedSinceMeasured += value.length;
+    return { sequence, bytes: value.length };
   }
 
-  /** One batch and one fsync for all that was appended since the last began: callers of one moment share it. */
-  #flush(): Promise<void> {
-    this.#nextFlush ??= this.#lastFlush
-      .catch(() => {})
-      .then(() => {
-        this.#nextFlush = undefined;
-        this.#lastFlush = this.#writePending();
-        return this.#lastFlush;
+  /** Groups read their sources at slightly different moments: that is no step. */
+  #noteTime(sequence: number, timestampMs: number): void {
+    const { clockSteps } = this.live;
+    if (timestampMs < this.#newestMs - CLOCK_STEP_MS && clockSteps.length < MAX_CLOCK_STEPS) {
+      clockSteps.push(sequence);
+      this.#newestMs = timestampMs;
+      this.#writer.add(this.#mark(this.live));
+    }
+    this.#newestMs = Math.max(this.#newestMs, timestampMs);
+  }
+
+  #mark(run: StoredRun): Write {
+    const current = run === this.live ? { ...run, unbuffered: this.#unbuffered.ranges() } : run;
+    return { type: 'put', key: runKey(run.counter), value: encodeRun(current) };
+  }
+
+  #onWritten(batch: readonly Write[]): void {
+    for (const write of batch) {
+      if (write.type === 'put' && write.record) this.#written = write.record.sequence;
+    }
+    const now = this.#options.clock.monotonic();
+    if (now - this.#tailAt >= TAIL_EVERY_MS) {
+      this.#tailAt = now;
+      this.#writeTail();
+    }
+  }
+
+  #onFailed(batch: readonly Write[], error: unknown): void {
+    const { logger } = this.#options;
+    this.#metrics.writeFailures.inc();
+    if (!this.#recovery.isFailed) {
+      const cause = describeError(error);
+      logger.error({ cause }, 'buffer cannot be written: samples go on from memory, unbuffered');
+    }
+    this.#recovery.failed(error);
+    for (const write of batch) {
+      if (write.type === 'put' && write.record) this.#unbuffered.add(write.record);
+    }
+  }
+
+  async #reopen(): Promise<void> {
+    const { directory, machineId } = this.#options;
+    await this.#store.db.close();
+    // Without this LevelDB would begin an empty database where someone took the files away.
+    const reason = await asideReason(directory, machineId);
+    if (reason) return this.#replace(reason.why);
+    this.#store.db = await openLevel(join(directory, 'buffer'), writeBufferBytes(this.#options.maxBytes));
+    await this.#restored();
+  }
+
+  async #replace(why: string): Promise<void> {
+    await this.#store.db.close();
+    const opened = await replaceStore({ why, ours: true, salvage: true }, storeOptions(this.#options));
+    this.#store.db = opened.db;
+    const facts = [...this.#facts].map(
+      ([name, value]): Write => ({ type: 'put', key: factKey(name), value: Buffer.from(value) }),
+    );
+    await this.#store.db.batch([...this.dictionaries.all(), ...facts] as never, { sync: true });
+    await writeBufferFacts(this.#options.directory, this.#options.machineId);
+    for (const loss of opened.losses) this.#unbuffered.addLoss(loss);
+    await this.#restored();
+  }
+
+  /** The disk works again: memory knows more than the disk does. */
+  async #restored(): Promise<void> {
+    const marks = [...this.dictionaries.all(), ...this.runs.map((run) => this.#mark(run))];
+    await this.#store.db.batch(marks as never, { sync: true });
+    this.#options.logger.info('buffer is writable again');
+    setImmediate(() => {
+      if (this.#closed) return;
+      this.#appendWaitingLosses();
+      if (!this.#recovery.isTight) return;
+      this.#tidy(() => this.#trimmer.makeRoom()).catch((error: unknown) => {
+        this.#options.logger.warn({ cause: describeError(error) }, 'cannot make room on the disk');
       });
-    return this.#nextFlush;
+    });
   }
 
-  async #writePending(): Promise<void> {
-    const batch = this.#pending;
-    if (batch.length === 0) return;
-    this.#pending = [];
-    try {
-      await this.#db.batch(
-        batch.map(({ key, value }) => ({ type: 'put' as const, key, value })),
-        { sync: true },
-      );
-    } catch (error) {
-      this.#setWritable(false, error);
-      throw new FleetError('unavailable', 'Cannot write to the buffer', { cause: error });
-    }
-    this.#setWritable(true);
+  #appendWaitingLosses(): void {
+    const losses = this.#unbuffered.takeLosses();
+    if (losses.length === 0) return;
+    for (const loss of losses) this.#addLoss(loss, true);
+    this.#writer.add(this.#mark(this.live));
+    this.#writer.flush('always').catch(() => {});
   }
 
-  #setWritable(writable: boolean, cause?: unknown): void {
-    if (!writable) this.#metrics.writeFailures.inc();
-    if (writable === this.#writable) return;
-    this.#writable = writable;
-    if (writable) this.#options.logger.info('buffer is writable again');
-    else
-      this.#options.logger.error(
-        { cause: describeError(cause) },
-        'buffer cannot be written: samples go on from memory, unbuffered',
-      );
+  #tidy<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#tidying.catch(() => {}).then(work);
+    this.#tidying = done;
+    return done;
   }
 
-  async #trim(): Promise<void> {
-    const { clock, maxAgeMs, maxBytes, logger } = this.#options;
-    const oldest = clock.now() - maxAgeMs;
-    const overBytes = this.#bytes > maxBytes ? this.#bytes - Math.floor(maxBytes * 0.9) : 0;
-    const lost = new LostCount('trimmed');
-    let freed = 0;
-    let waiting = 0;
-    const waitingLost: Parameters<LostCount['add']>[] = [];
-    let through: { run: number; sequence: number } | undefined;
-    for await (const [key, value] of this.#db.iterator({ ...ALL_RECORDS, limit: TRIM_STEP })) {
-      const at = parseRecordKey(key);
-      const run = this.runs.find((one) => one.counter === at.run);
-      if (!run || (run === this.live && at.sequence >= this.live.last)) break;
-      const { fromMs, timeMs, samples } = this.#describe(value);
-      const needed = freed < overBytes || (timeMs !== undefined && timeMs < oldest);
-      // A record without a time of its own goes with the next one that has one.
-      if (!needed && timeMs !== undefined) break;
-      if (!run.durable.has(at.sequence)) waitingLost.push([fromMs ?? timeMs, samples, timeMs]);
-      waiting += value.length;
-      if (!needed) continue;
-      freed += waiting;
-      waiting = 0;
-      for (const args of waitingLost.splice(0)) lost.add(...args);
-      through = at;
-    }
-    if (!through) return;
-    if (lost.records > 0) {
-      await this.appendLoss(
-        lost.toLoss(`${lost.records} records left the ring before the store had them for good`),
-      );
-    }
-    await this.#db.clear({ gte: ALL_RECORDS.gte, lte: recordKey(through.run, through.sequence) });
-    this.#bytes = Math.max(0, this.#bytes - freed);
-    this.#forget(through);
-    await this.dictionaries.forget(through.run, through.sequence);
-    this.#trimmedBytes += freed;
-    if (this.#trimmedBytes >= COMPACT_AFTER_BYTES) {
-      this.#trimmedBytes = 0;
-      await this.#db.compactRange(ALL_RECORDS.gte, recordKey(through.run, through.sequence));
-    }
-    logger.debug({ bytes: freed, run: through.run, sequence: through.sequence }, 'buffer trimmed');
-  }
-
-  /** Runs whose records are all gone leave the table. */
-  #forget(through: { run: number; sequence: number }): void {
+  /** What losing the whole buffer would cost now. */
+  async #estimatePending(): Promise<void> {
+    let pendingSamples = 0;
+    let pendingFromMs: number | undefined;
     for (const run of this.runs) {
-      if (run.counter < through.run) run.first = run.last + 1;
-      else if (run.counter === through.run) run.first = through.sequence + 1;
+      for (const { first, last } of run.durable.gaps(run.first, run.last)) {
+        pendingSamples += this.samplesIn(run, first, last);
+        pendingFromMs ??= await this.timeOf(run, first).catch(() => undefined);
+      }
     }
-    while (this.runs.length > 1 && this.runs[0]!.first > this.runs[0]!.last) {
-      const gone = this.runs.shift()!;
-      this.#db.del(runKey(gone.counter)).catch(() => {});
-    }
+    this.#pending = pendingFromMs === undefined ? undefined : { pendingFromMs, pendingSamples };
   }
 
-  /** Time and number of samples of a record; undefined time where it has none of its own. */
-  #describe(value: Uint8Array): { fromMs?: number; timeMs: number | undefined; samples: number } {
-    try {
-      const { kind, body } = openRecord(value);
-      if (kind === RecordKind.Event) return { timeMs: Number(decodeEventWire(body).timeUnixMs), samples: 0 };
-      if (kind === RecordKind.Loss) {
-        const { fromMs, toMs, samples } = lossFromWire(decodeLossWire(body));
-        return { fromMs, timeMs: toMs, samples };
-      }
-      if (kind === RecordKind.Tick) {
-        const { hash, frame } = splitTick(body);
-        const dictionary = this.dictionaries.get(hash);
-        if (dictionary) {
-          const decoder = new FrameDecoder(dictionary);
-          return { timeMs: decoder.decode(frame), samples: countPresent(decoder.states) };
-        }
-      }
-    } catch (error) {
-      this.#options.logger.debug(
-        { cause: describeError(error) },
-        'a record that leaves the ring cannot be read',
-      );
-    }
-    return { timeMs: undefined, samples: 0 };
+  #writeTail(): void {
+    const wanted = this.runs.map((run): TailRun => {
+      const last = run === this.live ? this.#written : run.last;
+      return [runName(run.id), run.counter, run.durable.firstMissing(run.first), last];
+    });
+    this.#tail.write({
+      run: runName(this.live.id),
+      counter: this.live.counter,
+      last: this.#written,
+      clean: this.live.cleanEnd,
+      ...this.#pending,
+      runs: wanted.filter(([, , first, last]) => first <= last).slice(-MAX_TAIL_RUNS),
+    });
   }
 }
 
@@ -424,58 +533,13 @@ export function countPresent(states: Uint8Array): number {
   return count;
 }
 
-async function openDatabase(path: string) {
-  const db = await openLevel(path);
-  try {
-    const runs: StoredRun[] = [];
-    for await (const [key, value] of db.iterator(ALL_RUNS)) runs.push(decodeRun(key.readUInt32BE(1), value));
-    for (const run of runs) await findEnds(db, run);
-    const dictionaries = await DictionaryShelf.load(db);
-    const facts = new Map<string, string>();
-    for await (const [key, value] of db.iterator({ ...ALL_FACTS, limit: MAX_FACTS })) {
-      facts.set(parseFactKey(key), Buffer.from(value).toString());
-    }
-    const bytes = await db.approximateSize(ALL_RECORDS.gte, ALL_RECORDS.lt);
-    return { db, runs, dictionaries, facts, bytes };
-  } catch (error) {
-    await db.close().catch(() => {});
-    throw error;
-  }
-}
+const storeOptions = (options: RecordBufferOptions): OpenStoreOptions => ({
+  ...options,
+  writeBufferBytes: writeBufferBytes(options.maxBytes),
+});
 
-async function findEnds(db: Database, run: StoredRun): Promise<void> {
-  const range = { gte: recordKey(run.counter, 0), lt: recordKey(run.counter + 1, 0) };
-  const [first] = await db.keys({ ...range, limit: 1 }).all();
-  const [last] = await db.keys({ ...range, limit: 1, reverse: true }).all();
-  if (!first || !last) return;
-  run.first = parseRecordKey(first).sequence;
-  run.last = parseRecordKey(last).sequence;
-}
+/** Two write buffers: coming up again writes the log's records into a table, and begins a new log. */
+const reserveOf = ({ directory, maxBytes }: RecordBufferOptions): ReserveFile =>
+  new ReserveFile(join(directory, 'buffer.reserve'), 2 * writeBufferBytes(maxBytes));
 
-function bufferMetrics(registry: Registry, buffer: RecordBuffer) {
-  gauge(registry, {
-    name: 'gpufleet_agent_buffer_bytes',
-    help: 'Bytes of the records in the buffer.',
-    collect() {
-      this.set(buffer.bytes);
-    },
-  });
-  gauge(registry, {
-    name: 'gpufleet_agent_buffer_writable',
-    help: '1 while the buffer can be written, 0 while samples go on from memory alone.',
-    collect() {
-      this.set(buffer.writable ? 1 : 0);
-    },
-  });
-  return {
-    lost: counter(registry, {
-      name: 'gpufleet_agent_lost_samples_total',
-      help: 'Samples that will never reach the store, by reason; each is also a loss record.',
-      labelNames: ['reason'],
-    }),
-    writeFailures: counter(registry, {
-      name: 'gpufleet_agent_buffer_write_failures_total',
-      help: 'Batches that could not be written to the buffer.',
-    }),
-  };
-}
+const isFull = (error: unknown): boolean => /No space left|quota/i.test(describeError(error));

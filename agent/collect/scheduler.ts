@@ -8,6 +8,11 @@ export interface ScheduleOptions {
   readonly clock: Clock;
   /** 0 to 1: where in the interval this node reads, so that a fleet does not read all at one moment. */
   readonly phase: number;
+  /**
+   * How many milliseconds the grid is moved: another number at each call, also over restarts, so that a time which
+   * comes twice gets stamps that it did not have before.
+   */
+  readonly shift: () => number;
   /** Takes each reading; the next collect waits for it. */
   readonly onReading: (reading: Reading) => Promise<void>;
   /** The source could not be read at all. */
@@ -26,19 +31,20 @@ const ON_TIME_MS = 50;
  * Reads one source at its interval until the signal aborts: on a grid, so that intervals do not drift; never
  * twice at once; a read that overruns skips ticks and does not bunch them.
  *
- * No timestamp is issued twice: after the wall clock stepped back the grid moves by a millisecond, so that the
- * time that comes again gets other stamps, and the step is reported.
+ * No timestamp is issued twice: after the wall clock stepped back, and after each start, the grid moves by a
+ * millisecond, so that a time that comes again gets other stamps, and the step is reported.
  */
 export async function schedule(options: ScheduleOptions, signal: AbortSignal): Promise<void> {
   const { collector, clock, onReading, onFailure, onClockStep } = options;
   const { intervalMs } = collector;
-  let phaseMs = Math.floor(options.phase * intervalMs);
+  const nextPhase = (): number => (Math.floor(options.phase * intervalMs) + options.shift()) % intervalMs;
+  let phaseMs = nextPhase();
   let newest = 0;
   while (!signal.aborted) {
     const now = clock.now();
     if (newest - now >= intervalMs) {
       await onClockStep(newest - now);
-      phaseMs = (phaseMs + 1) % intervalMs;
+      phaseMs = nextPhase();
       newest = 0;
     }
     // A timer may fire a millisecond early: the tick after this one is due after the last stamp, not after now.

@@ -165,6 +165,34 @@ export class Delivery {
     return { moved, again };
   }
 
+  /**
+   * The store was set back: what was accepted or durable of these is pending again, and returned. Records in
+   * flight are left to their answer.
+   */
+  replay({ run, first, last }: RunRange): Range[] {
+    const taken = this.#takenOf(run);
+    const again = new RangeSet();
+    const pending = taken.gaps(first, last);
+    again.add(first, last);
+    for (const gap of pending) again.delete(gap.first, gap.last);
+    for (const sequence of this.#inFlight.get(run)?.keys() ?? []) again.delete(sequence);
+    for (const range of again.ranges) taken.delete(range.first, range.last);
+    this.#durableOf(run)?.delete(first, last);
+    this.#accepted = this.#accepted.flatMap((entry) => without(entry, run, first, last));
+    return [...again.ranges];
+  }
+
+  /** The oldest record that is not in the store for good; undefined when all are. */
+  oldestUndurable(liveThrough: number): { run: number; sequence: number } | undefined {
+    const runs = this.#runs();
+    for (const [index, run] of runs.entries()) {
+      const last = index === runs.length - 1 ? liveThrough : run.last;
+      const sequence = run.durable.firstMissing(run.first);
+      if (sequence <= last) return { run: run.counter, sequence };
+    }
+    return undefined;
+  }
+
   /** Records left the ring. */
   forget(): void {
     const counters = new Set(this.#runs().map((run) => run.counter));
@@ -203,4 +231,13 @@ export class Delivery {
   #durableOf(run: number): RangeSet | undefined {
     return this.#runs().find((one) => one.counter === run)?.durable;
   }
+}
+
+/** What is left of an accepted range when a part of it is taken out. */
+function without(entry: Accepted, run: number, first: number, last: number): Accepted[] {
+  if (entry.run !== run || entry.last < first || entry.first > last) return [entry];
+  const parts: Accepted[] = [];
+  if (entry.first < first) parts.push({ ...entry, last: first - 1 });
+  if (entry.last > last) parts.push({ ...entry, first: last + 1 });
+  return parts;
 }

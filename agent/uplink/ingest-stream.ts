@@ -80,7 +80,13 @@ function toFleetError(address: string, error: ServiceError): FleetError {
     [status.PERMISSION_DENIED, 'permission_denied'],
     [status.INVALID_ARGUMENT, 'invalid_input'],
     [status.RESOURCE_EXHAUSTED, 'resource_exhausted'],
+    [status.FAILED_PRECONDITION, 'version_mismatch'],
+    [status.UNIMPLEMENTED, 'version_mismatch'],
   ]);
+  if (error.code === status.UNIMPLEMENTED) {
+    const cure = `it does not speak ${IngestService.typeName}: update the aggregator, or is this another service's port?`;
+    return new FleetError('version_mismatch', `Cannot stream to ${address}: ${cure}`, { retryable: true });
+  }
   const message = `Cannot stream to ${address}: ${error.details || error.message}`;
   return new FleetError(codes.get(error.code) ?? 'unavailable', message, { retryable: true });
 }

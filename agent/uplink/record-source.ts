@@ -18,11 +18,35 @@ export interface RecordSource {
   ): Promise<readonly ReadRecord[]>;
   saveMarks(run: RecordSource['runs'][number]): Promise<void>;
   appendLoss(loss: Loss): Promise<void>;
+  /** Unix ms of a record, or of the nearest later one that has a time. */
+  timeOf(run: RecordSource['runs'][number], sequence: number): Promise<number | undefined>;
+  /** The lowest sequence whose time is at or after `timeMs`; undefined where all are before it. */
+  firstAtOrAfter(run: RecordSource['runs'][number], timeMs: number): Promise<number | undefined>;
+  /** The fate of records that could not be written to disk; other sequences are not touched. */
+  settleUnbuffered(
+    run: Pick<RecordSource['runs'][number], 'counter'>,
+    first: number,
+    last: number,
+    fate: 'stored' | 'lost',
+  ): void;
+  /** Small facts that outlive a run. */
+  fact(name: string): string | undefined;
+  saveFact(name: string, value: string): void;
 }
 
+/**
+ * As it lies on disk. In each result of a read the first tick of a dictionary is a keyframe; a later one may be a
+ * difference from the one before it of the same dictionary.
+ */
 export type ReadRecord =
   | { readonly sequence: number; readonly ok: true; readonly kind: RecordKind; readonly body: Uint8Array }
-  | { readonly sequence: number; readonly ok: false; readonly why: string };
+  | {
+      readonly sequence: number;
+      readonly ok: false;
+      readonly why: string;
+      /** It was never on disk, and nobody can send it any more. */
+      readonly unbuffered?: boolean;
+    };
 
 /** What the live lane may carry. */
 export type LiveRecord =

@@ -3,12 +3,15 @@ import {
   type Ack,
   type Hello,
   RecordSchema,
+  type Replay,
+  type Status,
+  StatusSchema,
   StreamRequestSchema,
   type StreamResponse,
   type Welcome,
   Lane as WireLane,
 } from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
-import { FleetError } from '#shared/errors/fleet-error.ts';
+import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import type { Tick } from '#shared/model/block.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import type { Dictionary } from '#shared/model/dictionary.ts';
@@ -18,7 +21,7 @@ import { FrameEncoder } from '#shared/wire/frame-encoder.ts';
 import { decodeEventWire, decodeLossWire, eventToWire, RecordKind, splitTick } from '#shared/wire/record.ts';
 import type { Delivery, Lane } from './delivery.ts';
 import type { IngestStream } from './ingest-stream.ts';
-import type { LiveRecord, RecordSource } from './record-source.ts';
+import type { LiveRecord, ReadRecord, RecordSource } from './record-source.ts';
 
 /** A stream without a Welcome, or without any answer while records wait for one, is given up after this, ms. */
 const ANSWER_DEADLINE_MS = 20_000;
@@ -26,21 +29,24 @@ const ANSWER_DEADLINE_MS = 20_000;
 const DEFAULT_WINDOW_BYTES = 256 * 1024;
 /** How long a stream at shutdown may take to answer what is in flight. */
 const DRAIN_MS = 2_000;
+/** Ticks of one backlog message, and about its bytes: a live tick never waits behind much more than one. */
+const TICKS_PER_MESSAGE = 120;
+const MESSAGE_BYTES = 32 * 1024;
 
 export interface SessionEvents {
   welcome(welcome: Welcome): void;
   ack(ack: Ack): void;
-  sent(lane: Lane, bytes: number): void;
+  replay(replay: Replay): void;
+  sent(lane: Lane, records: number, bytes: number): void;
 }
 
 /** The state of one stream: run indices, dictionary ids, delta encoders. Ends with it. */
 export class Session {
   welcomed = false;
   windowBytes = DEFAULT_WINDOW_BYTES;
+  backfillWindowBytes = DEFAULT_WINDOW_BYTES;
   backfillOpen = true;
   readonly liveRun: number;
-  /** Slots of the newest tick: the best estimate for a record that cannot be read. */
-  lastSlots = 0;
   /** Rejects when the other side breaks the protocol or stops answering. */
   readonly failed: Promise<never>;
   readonly #fail: (error: unknown) => void;
@@ -93,18 +99,30 @@ export class Session {
       const { message } = response;
       if (message.case === 'welcome') {
         this.welcomed = true;
-        this.windowBytes = message.value.windowBytes || DEFAULT_WINDOW_BYTES;
-        this.backfillOpen = message.value.backfillOpen;
+        this.#windows(message.value);
         this.#events.welcome(message.value);
       } else if (message.case === 'ack') {
-        if (message.value.windowBytes > 0) this.windowBytes = message.value.windowBytes;
-        this.backfillOpen = message.value.backfillOpen;
+        this.#windows(message.value);
         this.#events.ack(message.value);
         if (this.#draining && this.#idle()) this.#stream.end();
+      } else if (message.case === 'replay') {
+        this.#events.replay(message.value);
       }
     } catch (error) {
       this.#fail(error);
     }
+  }
+
+  #windows(from: Pick<Welcome, 'windowBytes' | 'backfillWindowBytes' | 'backfillOpen'>): void {
+    if (from.windowBytes > 0) this.windowBytes = from.windowBytes;
+    this.backfillWindowBytes = from.backfillWindowBytes || this.windowBytes;
+    this.backfillOpen = from.backfillOpen;
+  }
+
+  /** Says how far behind this agent is. */
+  sendStatus(status: Status): void {
+    if (this.#draining) return;
+    this.#stream.send(create(StreamRequestSchema, { message: { case: 'status', value: status } }));
   }
 
   /** Gives up a stream that owes an answer for too long: a half-open connection must not hold the samples. */
@@ -121,8 +139,9 @@ export class Session {
 
   /** No new records; ends once everything in flight is answered, or after a moment. */
   drain(): void {
-    this.#draining = true;
     if (this.#idle()) this.#stream.end();
+    else if (this.welcomed) this.sendStatus(create(StatusSchema, { draining: true }));
+    this.#draining = true;
     setTimeout(() => this.#stream[Symbol.dispose](), DRAIN_MS).unref();
   }
 
@@ -141,10 +160,9 @@ export class Session {
       this.#encoders.set(dictionary, encoder);
     }
     const frame = encoder.encode(tick);
-    this.lastSlots = dictionary.series.length;
     this.#sendRecord(
       this.liveRun,
-      sequence,
+      [sequence],
       'live',
       { case: 'tick', value: { dictionary: id, frame } },
       bytes,
@@ -152,52 +170,77 @@ export class Session {
   }
 
   sendEvent(run: number, sequence: number, event: FleetEvent, bytes: number, lane: Lane): void {
-    this.#sendRecord(run, sequence, lane, { case: 'event', value: eventToWire(event) }, bytes);
+    this.#sendRecord(run, [sequence], lane, { case: 'event', value: eventToWire(event) }, bytes);
   }
 
-  /** Sends a record as it lies on disk; returns why it cannot be sent, or undefined. */
-  sendStored(
-    run: number,
-    record: { sequence: number; kind: RecordKind; body: Uint8Array },
-  ): string | undefined {
-    const { sequence, kind, body } = record;
-    switch (kind) {
-      case RecordKind.Tick: {
-        const { hash, frame } = splitTick(body);
-        const dictionary = this.#source.dictionaries.get(hash);
-        if (!dictionary) return 'its dictionary is gone';
-        const id = this.#idOf(dictionary);
-        this.#sendRecord(
-          run,
-          sequence,
-          'backfill',
-          { case: 'tick', value: { dictionary: id, frame } },
-          body.length,
-        );
-        return undefined;
+  /**
+   * Sends records as they were read from disk: ticks of a dictionary together, the others each by itself. Returns
+   * those that cannot be sent, with the reason.
+   */
+  sendStored(run: number, records: readonly ReadRecord[]): { sequence: number; why: string }[] {
+    const faults: { sequence: number; why: string }[] = [];
+    const batches = new Map<bigint, TickBatch>();
+    for (const record of records) {
+      if (!record.ok) {
+        faults.push({ sequence: record.sequence, why: record.why });
+        continue;
       }
-      case RecordKind.Event:
-        this.#sendRecord(
-          run,
-          sequence,
-          'backfill',
-          { case: 'event', value: decodeEventWire(body) },
-          body.length,
-        );
-        return undefined;
-      case RecordKind.Loss:
-        this.#sendRecord(
-          run,
-          sequence,
-          'backfill',
-          { case: 'loss', value: decodeLossWire(body) },
-          body.length,
-        );
-        return undefined;
-      case RecordKind.Dictionary:
-        // The tick that needs it brings it; in sequence it only has to be acknowledged.
-        this.#sendRecord(run, sequence, 'backfill', { case: 'dictionary', value: {} }, body.length);
-        return undefined;
+      const { sequence, kind, body } = record;
+      if (kind !== RecordKind.Tick) {
+        const fault = this.#sendOther(run, sequence, kind, body);
+        if (fault) faults.push({ sequence, why: fault });
+        continue;
+      }
+      const { hash, frame } = splitTick(body);
+      const dictionary = this.#source.dictionaries.get(hash);
+      if (!dictionary) {
+        faults.push({ sequence, why: 'its dictionary is gone' });
+        continue;
+      }
+      let batch = batches.get(hash);
+      if (!batch) {
+        batch = { dictionary, sequences: [], frames: [] };
+        batches.set(hash, batch);
+      }
+      batch.sequences.push(sequence);
+      batch.frames.push(frame);
+    }
+    for (const batch of batches.values()) this.#sendTicks(run, batch);
+    return faults;
+  }
+
+  /** Returns why it cannot be sent, or undefined. */
+  #sendOther(
+    run: number,
+    sequence: number,
+    kind: Exclude<RecordKind, typeof RecordKind.Tick>,
+    body: Uint8Array,
+  ): string | undefined {
+    try {
+      this.#sendRecord(run, [sequence], 'backfill', bodyOf(kind, body), body.length);
+      return undefined;
+    } catch (error) {
+      return describeError(error);
+    }
+  }
+
+  /** All of one dictionary before any of the next: its differences follow each other on the stream. */
+  #sendTicks(run: number, { dictionary, sequences, frames }: TickBatch): void {
+    const id = this.#idOf(dictionary);
+    let from = 0;
+    while (from < frames.length) {
+      let to = from;
+      let bytes = 0;
+      while (to < frames.length && to - from < TICKS_PER_MESSAGE && bytes < MESSAGE_BYTES)
+        bytes += frames[to++]!.length;
+      const numbers = sequences.slice(from, to);
+      const value = {
+        dictionary: id,
+        gaps: numbers.slice(1).map((sequence, i) => sequence - numbers[i]!),
+        frames: frames.slice(from, to),
+      };
+      this.#sendRecord(run, numbers, 'backfill', { case: 'ticks', value }, bytes);
+      from = to;
     }
   }
 
@@ -212,30 +255,44 @@ export class Session {
     const id = this.#dictionaryIds.get(dictionary.hash) ?? this.#dictionaryIds.size + 1;
     this.#dictionaryIds.set(dictionary.hash, id);
     const value = dictionaryToWire(dictionary, id);
-    this.#sendRecord(run, sequence, lane, { case: 'dictionary', value }, 0);
+    this.#sendRecord(run, [sequence], lane, { case: 'dictionary', value }, 0);
     return id;
   }
 
-  #sendRecord(
-    run: number,
-    sequence: number,
-    lane: Lane,
-    body: NonNullable<Parameters<typeof create<typeof RecordSchema>>[1]>['body'],
-    bytes: number,
-  ): void {
+  #sendRecord(run: number, sequences: readonly number[], lane: Lane, body: Body, bytes: number): void {
     if (this.#draining) return;
+    const [first] = sequences;
     const record = create(RecordSchema, {
       run: this.#counters.indexOf(run),
-      sequence: BigInt(sequence),
+      sequence: BigInt(first!),
       lane: lane === 'live' ? WireLane.LIVE : WireLane.BACKFILL,
-      body: body!,
+      body,
     });
-    if (sequence > 0) this.#delivery.sent(run, sequence, bytes, lane);
+    if (first! > 0) {
+      // Whole bytes: what is added here is what is taken off again.
+      const each = Math.ceil(bytes / sequences.length);
+      for (const sequence of sequences) this.#delivery.sent(run, sequence, each, lane);
+    }
     this.#stream.send(create(StreamRequestSchema, { message: { case: 'record', value: record } }));
-    this.#events.sent(lane, bytes);
+    this.#events.sent(lane, sequences.length, bytes);
   }
 
   #idle(): boolean {
     return this.#delivery.inFlightBytes('live') === 0 && this.#delivery.inFlightBytes('backfill') === 0;
   }
+}
+
+type Body = NonNullable<NonNullable<Parameters<typeof create<typeof RecordSchema>>[1]>['body']>;
+
+interface TickBatch {
+  readonly dictionary: Dictionary;
+  readonly sequences: number[];
+  readonly frames: Uint8Array[];
+}
+
+function bodyOf(kind: Exclude<RecordKind, typeof RecordKind.Tick>, body: Uint8Array): Body {
+  if (kind === RecordKind.Event) return { case: 'event', value: decodeEventWire(body) };
+  if (kind === RecordKind.Loss) return { case: 'loss', value: decodeLossWire(body) };
+  // The tick that needs a dictionary brings it; in sequence it only has to be acknowledged.
+  return { case: 'dictionary', value: {} };
 }

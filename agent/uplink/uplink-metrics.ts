@@ -51,6 +51,10 @@ export function uplinkMetrics(registry: Registry, state: () => UplinkState) {
       name: 'gpufleet_agent_sent_again_records_total',
       help: 'Records that were accepted and are sent again because the store restarted before they were durable.',
     }),
+    replayed: counter(registry, {
+      name: 'gpufleet_agent_replayed_records_total',
+      help: 'Records that were accepted or durable and are sent again because an aggregator asked for it.',
+    }),
     failures: counter(registry, {
       name: 'gpufleet_agent_uplink_failures_total',
       help: 'Streams that could not be opened or broke.',

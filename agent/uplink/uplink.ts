@@ -4,6 +4,8 @@ import {
   type Ack,
   type Hello,
   HelloSchema,
+  type Replay,
+  StatusSchema,
   type Welcome,
 } from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
@@ -12,15 +14,21 @@ import { sleep } from '#shared/lifecycle/wait.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import type { LossReason } from '#shared/model/loss.ts';
+import { RangeSet } from '#shared/model/range-set.ts';
 import { runName } from '#shared/model/run.ts';
+import { RecordKind } from '#shared/wire/record.ts';
+import { AcceptedLog } from './accepted-log.ts';
 import { Backoff } from './backoff.ts';
 import { Delivery, type RunRange } from './delivery.ts';
 import { openIngestStream } from './ingest-stream.ts';
+import { contiguous, countPresent, describeLost } from './lost-records.ts';
 import type { LiveRecord, ReadRecord, RecordSource } from './record-source.ts';
 import { Session } from './session.ts';
 import { uplinkMetrics } from './uplink-metrics.ts';
 
+/** Versions of the protocol that this agent speaks. */
 export const PROTOCOL_VERSION = 1;
+const OLDEST_PROTOCOL_VERSION = 1;
 
 export interface UplinkOptions {
   /** host:port of the aggregators, tried in turn. */
@@ -42,6 +50,17 @@ export interface UplinkOptions {
 /** Backfill is read and sent in pieces of this size, so that a live tick never waits behind more. */
 const BACKFILL_READ_BYTES = 64 * 1024;
 const SAVE_MARKS_EVERY_MS = 5_000;
+/** How often the aggregator hears how far behind this agent is; more often while it is. */
+const STATUS_EVERY_MS = 30_000;
+const STATUS_BEHIND_EVERY_MS = 5_000;
+/** After records were deferred, backlog waits this long: they would only be deferred again. */
+const DEFERRED_PAUSE_MS = 1_000;
+/** Weight of the newest tick in the average of samples a record. */
+const AVERAGE_WEIGHT = 0.05;
+/** Replays that this agent remembers having done; an aggregator offers none that is older. */
+const MAX_REPLAYS_DONE = 100;
+const SAVE_ACCEPTED_EVERY_MS = 20_000;
+const REPLAYS_DONE = 'uplink/replays';
 
 /**
  * Sends every record of the buffer to an aggregator until the store has it for good. One stream, two lanes:
@@ -59,11 +78,19 @@ export class Uplink {
   #marksToSave = new Set<number>();
   #lastProblem = '';
   #nextAggregator = 0;
+  #pausedUntil = 0;
+  readonly #acceptedLog: AcceptedLog;
+  /** What is sent once more, by run: of these only ticks are, events were heard and do not happen twice. */
+  readonly #again = new Map<number, RangeSet>();
+  #replaying: Promise<void> = Promise.resolve();
+  #samplesPerRecord = 0;
+  #samplesSince = { count: 0, at: 0 };
 
   constructor(options: UplinkOptions) {
     this.#options = options;
     this.#delivery = new Delivery(() => options.source.runs);
     this.#backoff = new Backoff(options.random);
+    this.#acceptedLog = new AcceptedLog(options.clock, options.source);
     this.#metrics = uplinkMetrics(options.registry, () => ({
       connected: this.connected,
       pending: this.#delivery.pendingRecords(this.#liveThrough),
@@ -82,6 +109,8 @@ export class Uplink {
   /** Connects, and again, until the signal aborts; then drains for a moment and returns. */
   async run(signal: AbortSignal): Promise<void> {
     const saving = setInterval(() => void this.#saveMarks(), SAVE_MARKS_EVERY_MS);
+    const logging = setInterval(() => this.#acceptedLog.save(), SAVE_ACCEPTED_EVERY_MS);
+    const telling = setInterval(() => this.#tellStatusIfDue(), STATUS_BEHIND_EVERY_MS);
     try {
       while (!signal.aborted) {
         const { aggregators, logger } = this.#options;
@@ -100,6 +129,10 @@ export class Uplink {
       }
     } finally {
       clearInterval(saving);
+      clearInterval(telling);
+      clearInterval(logging);
+      this.#acceptedLog.save();
+      await this.#replaying;
       await this.#pumping?.catch(() => {});
       await this.#saveMarks();
     }
@@ -108,6 +141,7 @@ export class Uplink {
   /** A record that is on disk (or could not be written, and goes on from memory). Sends it live if it can. */
   offer(record: LiveRecord): void {
     this.#liveThrough = Math.max(this.#liveThrough, record.sequence);
+    if ('tick' in record) this.#count(countPresent(record.tick.states));
     const session = this.#session;
     if (!session?.welcomed) return;
     if (this.#delivery.inFlightBytes('live') + record.bytes > session.windowBytes) {
@@ -117,6 +151,8 @@ export class Uplink {
     }
     if ('tick' in record) session.sendLiveTick(record);
     else session.sendEvent(session.liveRun, record.sequence, record.event, record.bytes, 'live');
+    // With a tick it travels in the same packet.
+    this.#tellStatusIfDue(STATUS_BEHIND_EVERY_MS);
     this.#pump();
   }
 
@@ -128,8 +164,9 @@ export class Uplink {
     session = new Session(stream, this.#delivery, source, this.#options.clock, {
       welcome: (welcome) => this.#welcomed(address, welcome),
       ack: (ack) => this.#acked(ack),
-      sent: (lane, bytes) => {
-        this.#metrics.sentRecords.inc({ lane });
+      replay: (replay) => this.#replay(replay),
+      sent: (lane, records, bytes) => {
+        this.#metrics.sentRecords.inc({ lane }, records);
         this.#metrics.sentBytes.inc({ lane }, bytes);
       },
     });
@@ -155,6 +192,7 @@ export class Uplink {
     return create(HelloSchema, {
       ...identity,
       protocolVersion: PROTOCOL_VERSION,
+      oldestProtocolVersion: OLDEST_PROTOCOL_VERSION,
       wallTimeUnixMs: BigInt(clock.now()),
       runs: source.runs.map((run) => ({
         id: run.id,
@@ -166,16 +204,18 @@ export class Uplink {
   }
 
   #welcomed(address: string, welcome: Welcome): void {
-    if (welcome.protocolVersion !== PROTOCOL_VERSION) {
+    if (welcome.protocolVersion < OLDEST_PROTOCOL_VERSION || welcome.protocolVersion > PROTOCOL_VERSION) {
       throw new FleetError(
-        'invalid_input',
-        `Cannot stream to ${address}: it speaks protocol ${welcome.protocolVersion}, this agent ${PROTOCOL_VERSION}`,
+        'version_mismatch',
+        `Cannot stream to ${address}: it chose protocol ${welcome.protocolVersion}, this agent speaks ${OLDEST_PROTOCOL_VERSION} to ${PROTOCOL_VERSION}`,
       );
     }
     this.#backoff.reset();
     this.#lastProblem = '';
     const pending = this.#delivery.pendingRecords(this.#liveThrough);
     this.#options.logger.info({ address, shard: welcome.shard, pending }, 'connected to aggregator');
+    this.#tellStatus();
+    for (const replay of welcome.replays) this.#replay(replay);
     this.#pump();
   }
 
@@ -186,20 +226,27 @@ export class Uplink {
     for (const { run, first, last } of ack.accepted) {
       const counter = session.counterOf(run);
       if (counter === undefined) continue;
-      this.#delivery.accepted(
-        { run: counter, first: Number(first), last: Number(last) },
-        ack.storeEpoch,
-        now,
-      );
+      const range = { run: counter, first: Number(first), last: Number(last) };
+      this.#delivery.accepted(range, ack.storeEpoch, now);
+      this.#acceptedLog.add(range);
     }
     for (const { run, first, last } of ack.deferred) {
       const counter = session.counterOf(run);
       if (counter !== undefined)
         this.#delivery.deferred({ run: counter, first: Number(first), last: Number(last) });
     }
+    if (ack.deferred.length > 0) {
+      this.#pausedUntil = now + DEFERRED_PAUSE_MS;
+      setTimeout(() => this.#pump(), DEFERRED_PAUSE_MS + 1).unref();
+    }
     for (const refusal of ack.refused) this.#refused(session, refusal.range, refusal.reason, refusal.detail);
     const { moved, again } = this.#delivery.observe(ack.storeEpoch, now - ack.epochAgeMs);
     for (const run of moved) this.#marksToSave.add(run);
+    const { source } = this.#options;
+    if (moved.has(source.live.counter)) {
+      for (const { first, last } of source.live.durable.ranges)
+        source.settleUnbuffered(source.live, first, last, 'stored');
+    }
     if (again > 0) {
       this.#metrics.again.inc(again);
       this.#options.logger.warn({ records: again }, 'store restarted: sending again what it may have lost');
@@ -216,22 +263,141 @@ export class Uplink {
     const counter = range && session.counterOf(range.run);
     if (!range || counter === undefined) return;
     const refused = { run: counter, first: Number(range.first), last: Number(range.last) };
-    this.#lose(refused, 'refused', `The aggregator refused them (${reason}): ${detail}`);
+    void this.#lose(refused, 'refused', `The aggregator refused them (${reason}): ${detail}`);
   }
 
   /** Records that will never be delivered: said as a loss record, and not tried again. */
-  #lose(range: RunRange, reason: LossReason, detail: string): void {
+  async #lose(range: RunRange, reason: LossReason, detail: string): Promise<void> {
+    const { source, logger, clock } = this.#options;
     this.#delivery.settled(range);
     this.#marksToSave.add(range.run);
-    const now = this.#options.clock.now();
-    const records = range.last - range.first + 1;
-    const samples = records * (this.#session?.lastSlots ?? 0);
-    const text = `Records ${range.first} to ${range.last} of run ${range.run}: ${detail}`;
-    this.#options.source
-      .appendLoss({ fromMs: 0, toMs: now, samples, reason, estimated: true, detail: text.slice(0, 1000) })
+    const run = source.runs.find((one) => one.counter === range.run);
+    try {
+      const lost = run && (await describeLost(source, run, range, this.#samplesPerRecord));
+      // Events, dictionaries and losses hold no samples: what they say is in the log.
+      if (lost && lost.samples === 0 && !lost.estimated) return;
+      const text = `Records ${range.first} to ${range.last} of run ${range.run}: ${detail}`;
+      const { fromMs = 0, toMs = 0, samples = 0, estimated = true } = lost ?? {};
+      await source.appendLoss({
+        fromMs,
+        toMs: toMs || clock.now(),
+        samples,
+        reason,
+        estimated,
+        detail: text.slice(0, 1000),
+      });
+    } catch (error) {
+      logger.error({ cause: describeError(error), reason, ...range }, 'cannot record a loss');
+    }
+  }
+
+  /** Makes a part of the buffer pending again, once for each order. */
+  #replay(order: Replay): void {
+    const { logger } = this.#options;
+    this.#replaying = this.#replaying
+      .then(() => this.#replayOnce(order))
       .catch((error: unknown) =>
-        this.#options.logger.error({ cause: describeError(error) }, 'cannot record a loss'),
+        logger.error(
+          { id: order.id, cause: describeError(error) },
+          'cannot replay; it is tried again with the next stream',
+        ),
       );
+  }
+
+  async #replayOnce({ id, fromUnixMs, toUnixMs, acceptedWithinMs, reason }: Replay): Promise<void> {
+    const { source, logger } = this.#options;
+    const done = replaysDone(source.fact(REPLAYS_DONE));
+    if (id === '' || done.includes(id)) return;
+    const ranges = acceptedWithinMs > 0n ? this.#acceptedLog.within(Number(acceptedWithinMs)) : [];
+    for (const run of source.runs) {
+      const first = await source.firstAtOrAfter(run, Number(fromUnixMs));
+      if (first === undefined) continue;
+      const end = toUnixMs > 0n ? await source.firstAtOrAfter(run, Number(toUnixMs) + 1) : undefined;
+      ranges.push({ run: run.counter, first, last: (end ?? run.last + 1) - 1 });
+    }
+    let records = 0;
+    for (const range of ranges) {
+      for (const { first, last } of this.#delivery.replay(range)) {
+        records += last - first + 1;
+        const again = this.#again.get(range.run) ?? new RangeSet();
+        this.#again.set(range.run, again);
+        again.add(first, last);
+      }
+    }
+    // Before the order counts as done: done and not lowered would be a hole.
+    for (const run of source.runs) await source.saveMarks(run);
+    source.saveFact(REPLAYS_DONE, JSON.stringify([...done, id].slice(-MAX_REPLAYS_DONE)));
+    this.#metrics.replayed.inc(records);
+    const from = new Date(Number(fromUnixMs)).toISOString();
+    logger.warn({ id, reason, records, from }, 'sending again, as asked');
+    this.#pump();
+  }
+
+  /** What was never on disk is lost now; the buffer counts it. */
+  #withoutUnbuffered(run: RecordSource['runs'][number], records: readonly ReadRecord[]): ReadRecord[] {
+    return records.filter((record) => {
+      if (record.ok || record.unbuffered !== true) return true;
+      const { sequence } = record;
+      this.#delivery.settled({ run: run.counter, first: sequence, last: sequence });
+      this.#options.source.settleUnbuffered(run, sequence, sequence, 'lost');
+      return false;
+    });
+  }
+
+  /** Of what was heard before, only ticks are sent again. */
+  #withoutHeard(run: number, records: readonly ReadRecord[]): ReadRecord[] {
+    const again = this.#again.get(run);
+    if (!again) return [...records];
+    return records.filter((record) => {
+      const { sequence } = record;
+      if (!again.has(sequence)) return true;
+      again.delete(sequence);
+      if (again.ranges.length === 0) this.#again.delete(run);
+      if (!record.ok || record.kind === RecordKind.Tick) return true;
+      this.#delivery.settled({ run, first: sequence, last: sequence });
+      this.#marksToSave.add(run);
+      return false;
+    });
+  }
+
+  #count(samples: number): void {
+    this.#samplesSince.count += samples;
+    const before = this.#samplesPerRecord || samples;
+    this.#samplesPerRecord = before + AVERAGE_WEIGHT * (samples - before);
+  }
+
+  /** `early` is how long before its time it may be told. */
+  #tellStatusIfDue(early = 0): void {
+    const sinceMs = this.#options.clock.monotonic() - this.#samplesSince.at;
+    if (sinceMs < STATUS_BEHIND_EVERY_MS - early / 2) return;
+    const behind = this.#delivery.pendingRecords(this.#liveThrough) > 0;
+    if (behind || sinceMs >= STATUS_EVERY_MS - early) this.#tellStatus();
+  }
+
+  #tellStatus(): void {
+    const session = this.#session;
+    if (!session?.welcomed) return;
+    const { source, clock, logger } = this.#options;
+    const now = clock.monotonic();
+    const seconds = (now - this.#samplesSince.at) / 1000;
+    const samplesPerSecond = this.#samplesSince.at === 0 ? 0 : this.#samplesSince.count / seconds;
+    this.#samplesSince = { count: 0, at: now };
+    const pending = this.#delivery.pendingRecords(this.#liveThrough);
+    const oldest = this.#delivery.oldestUndurable(this.#liveThrough);
+    const run = oldest && source.runs.find((one) => one.counter === oldest.run);
+    const time = run && oldest ? source.timeOf(run, oldest.sequence) : Promise.resolve(undefined);
+    time
+      .then((timeMs) =>
+        session.sendStatus(
+          create(StatusSchema, {
+            oldestUndurableUnixMs: BigInt(timeMs ?? 0),
+            pendingRecords: BigInt(pending),
+            pendingSamples: BigInt(Math.round(pending * this.#samplesPerRecord)),
+            samplesPerSecond,
+          }),
+        ),
+      )
+      .catch((error: unknown) => logger.warn({ cause: describeError(error) }, 'cannot say how far behind'));
   }
 
   /** Sends from disk while there is room; wakes at each acknowledgement and each record. */
@@ -257,23 +423,18 @@ export class Uplink {
     for (;;) {
       const session = this.#session;
       if (!session?.welcomed || !session.backfillOpen) return;
-      const room = session.windowBytes - this.#delivery.inFlightBytes('backfill');
+      if (this.#options.clock.monotonic() < this.#pausedUntil) return;
+      const room = session.backfillWindowBytes - this.#delivery.inFlightBytes('backfill');
       const next = this.#delivery.nextPending(this.#liveThrough);
       const run = next && source.runs.find((one) => one.counter === next.run);
       if (!next || !run || room <= 0) return;
       const records = await source.read(run, next.first, next.last, Math.min(room, BACKFILL_READ_BYTES));
       if (session !== this.#session || records.length === 0) return;
-      for (const record of records) {
-        if (record.ok) this.#sendStored(session, next.run, record);
-        else
-          this.#lose({ run: next.run, first: record.sequence, last: record.sequence }, 'corrupt', record.why);
-      }
+      const there = this.#withoutUnbuffered(run, records);
+      const faults = session.sendStored(next.run, this.#withoutHeard(next.run, there));
+      for (const { first, last, why } of contiguous(faults))
+        await this.#lose({ run: next.run, first, last }, 'corrupt', why);
     }
-  }
-
-  #sendStored(session: Session, run: number, record: Extract<ReadRecord, { ok: true }>): void {
-    const fault = session.sendStored(run, record);
-    if (fault) this.#lose({ run, first: record.sequence, last: record.sequence }, 'corrupt', fault);
   }
 
   async #saveMarks(): Promise<void> {
@@ -297,5 +458,14 @@ export class Uplink {
     if (problem === this.#lastProblem) return;
     this.#lastProblem = problem;
     this.#options.logger.warn({ address }, `${problem}; samples are kept on disk and sent later`);
+  }
+}
+
+function replaysDone(fact: string | undefined): string[] {
+  try {
+    const done: unknown = JSON.parse(fact ?? '[]');
+    return Array.isArray(done) ? done.filter((id) => typeof id === 'string') : [];
+  } catch {
+    return [];
   }
 }

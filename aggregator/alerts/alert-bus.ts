@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Alert } from '#proto/gpufleet/alert/v1/alert_pb.ts';
-import { describeError } from '#shared/errors/fleet-error.ts';
+import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import { type Counter, counter, gauge, type Registry } from '#shared/instruments/registry.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { Source } from '#shared/model/block.ts';
@@ -10,6 +10,7 @@ import { ALERT_SUBJECTS } from './alert-message.ts';
 import { AlertPublisher } from './alert-publisher.ts';
 import type { AlertSpool } from './alert-spool.ts';
 import { EVENT_SUBJECTS, EventPublisher } from './event-publisher.ts';
+import type { EventSpool } from './event-spool.ts';
 import {
   ensureStream,
   NatsLink,
@@ -23,6 +24,8 @@ export interface AlertBusOptions {
   readonly nats: Omit<NatsLinkOptions, 'logger' | 'random'> | undefined;
   /** Not closed by the bus. */
   readonly spool: AlertSpool;
+  /** Not closed by the bus. */
+  readonly events: EventSpool;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly registry: Registry;
@@ -46,7 +49,8 @@ export interface AlertBusStatus {
 export interface AlertBus extends AsyncDisposable {
   /** Takes a transition (see isTransition), in order. Returns at once. */
   publish(alert: Alert): void;
-  publishEvent(source: Source, event: FleetEvent, late: boolean): void;
+  /** Resolves when the event is on disk; rejects where it cannot be. */
+  publishEvent(source: Source, event: FleetEvent, late: boolean): Promise<void>;
   /** Resolves when every transition given so far is on disk: what caused it may then be acknowledged. */
   written(): Promise<void>;
   /**
@@ -107,7 +111,7 @@ class SpooledAlertBus implements AlertBus {
     this.#options = options;
     const stream = { ...ALERTS_STREAM, ...options.alertsStream };
     this.#publisher = new AlertPublisher({ stream: stream.name, spool, logger, registry });
-    this.#events = new EventPublisher(registry);
+    this.#events = new EventPublisher(options.events, logger);
     this.#dropped = counter(registry, {
       name: 'gpufleet_alert_bus_dropped_total',
       help: 'Transitions that were not written to the spool.',
@@ -148,8 +152,10 @@ class SpooledAlertBus implements AlertBus {
     this.#writing ??= this.#write();
   }
 
-  publishEvent(source: Source, event: FleetEvent, late: boolean): void {
-    if (this.#link !== undefined && this.#disposed === undefined) this.#events.publish(source, event, late);
+  async publishEvent(source: Source, event: FleetEvent, late: boolean): Promise<void> {
+    if (this.#disposed !== undefined)
+      throw new FleetError('unavailable', 'Cannot take event: the aggregator is stopping');
+    await this.#events.publish(source, event, late);
   }
 
   async written(): Promise<void> {
@@ -197,6 +203,7 @@ class SpooledAlertBus implements AlertBus {
     this.#publisher.dispose();
     this.#stop.abort();
     await this.#linkRun;
+    await this.#events.settled();
     // The connection is closed, so what was under way has failed by now; its marks may still be written.
     while (!this.#publisher.settled) await sleep(5);
   }

@@ -1,11 +1,6 @@
 import { fromJsonString, toJsonString } from '@bufbuild/protobuf';
 import { timestampMs } from '@bufbuild/protobuf/wkt';
-import {
-  type Alert,
-  AlertSchema,
-  AlertState,
-  type Severity,
-} from '#proto/gpufleet/alert/v1/alert_pb.ts';
+import { type Alert, AlertSchema, AlertState, type Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { toSubject } from './subject.ts';
 
 export const ALERT_SUBJECTS = 'gpufleet.alerts.>';

@@ -314,7 +314,8 @@ function writtenAt(record: Uint8Array): number {
   return Buffer.from(record.buffer, record.byteOffset, record.byteLength).readDoubleLE(4);
 }
 
-function isLocked(thrown: unknown): boolean {
+/** LevelDB's lock is held by another process. */
+export function isLocked(thrown: unknown): boolean {
   for (let error = thrown; error instanceof Error; error = error.cause) {
     if ((error as { code?: unknown }).code === 'LEVEL_LOCKED') return true;
   }

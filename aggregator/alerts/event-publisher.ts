@@ -1,51 +1,45 @@
 import { createHash } from 'node:crypto';
-import { type Counter, counter, type Registry } from '#shared/instruments/registry.ts';
+import { describeError } from '#shared/errors/fleet-error.ts';
+import type { Logger } from '#shared/logging/logger.ts';
 import type { Source } from '#shared/model/block.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
+import type { EventSpool, SpooledEvent } from './event-spool.ts';
 import type { NatsSession } from './nats-link.ts';
 import { toSubject } from './subject.ts';
 
 export const EVENT_SUBJECTS = 'gpufleet.events.>';
 
-/** Events in memory while NATS is away. Their counts are in the store, and the agent's buffer keeps their text. */
-export const MAX_QUEUED_EVENTS = 10_000;
 const MAX_IN_FLIGHT = 16;
 
-interface Message {
-  readonly subject: string;
-  readonly id: string;
-  readonly body: string;
-}
-
-/** Publishes the text of events to `gpufleet.events.<cluster>.<node>.<type>`; the oldest go when there are too many. */
+/** Publishes the text of events to `gpufleet.events.<cluster>.<node>.<type>`, from the spool and in its order. */
 export class EventPublisher {
-  readonly #queue: Message[] = [];
-  readonly #dropped: Counter;
+  readonly #spool: EventSpool;
+  readonly #logger: Logger;
   #session: NatsSession | undefined;
-  #inFlight = 0;
+  /** The newest sequence that was handed to this session. */
+  #after = 0;
+  #pumping: Promise<void> | undefined;
+  #again = false;
 
-  constructor(registry: Registry) {
-    this.#dropped = counter(registry, {
-      name: 'gpufleet_events_dropped_total',
-      help: 'Events whose text did not reach NATS because too many waited.',
-    });
+  constructor(spool: EventSpool, logger: Logger) {
+    this.#spool = spool;
+    this.#logger = logger;
   }
 
+  /** Nothing waits for the stream. */
   get idle(): boolean {
-    return this.#queue.length === 0 && this.#inFlight === 0;
+    return this.#spool.count === 0 || this.#session === undefined;
   }
 
-  publish(source: Source, event: FleetEvent, late: boolean): void {
-    if (this.#queue.length >= MAX_QUEUED_EVENTS) {
-      this.#queue.shift();
-      this.#dropped.inc();
-    }
-    this.#queue.push(toMessage(source, event, late));
+  /** Resolves when the event is on disk. */
+  async publish(source: Source, event: FleetEvent, late: boolean): Promise<void> {
+    await this.#spool.append(toMessage(source, event, late));
     this.#pump();
   }
 
   begin(session: NatsSession): void {
     this.#session = session;
+    this.#after = 0;
     this.#pump();
   }
 
@@ -53,30 +47,52 @@ export class EventPublisher {
     this.#session = undefined;
   }
 
+  /** Resolves when nothing is under way any more. */
+  async settled(): Promise<void> {
+    await this.#pumping;
+  }
+
   #pump(): void {
-    while (this.#session !== undefined && this.#inFlight < MAX_IN_FLIGHT && this.#queue.length > 0) {
-      void this.#send(this.#queue.shift()!, this.#session);
+    this.#again = true;
+    this.#pumping ??= this.#run()
+      .catch((error: unknown) =>
+        this.#logger.error({ why: describeError(error) }, 'cannot read the event spool'),
+      )
+      .finally(() => {
+        this.#pumping = undefined;
+      });
+  }
+
+  async #run(): Promise<void> {
+    for (;;) {
+      const session = this.#session;
+      if (session === undefined) return;
+      this.#again = false;
+      const events = await this.#spool.after(this.#after, MAX_IN_FLIGHT);
+      if (events.length === 0) {
+        if (this.#again) continue;
+        return;
+      }
+      this.#after = events.at(-1)!.seq;
+      const sent = await Promise.all(events.map(({ seq, event }) => this.#send(seq, event, session)));
+      // What failed stays in the spool, for the next session.
+      if (sent.includes(false) && this.#session === session) this.#session = undefined;
     }
   }
 
-  async #send(message: Message, session: NatsSession): Promise<void> {
-    this.#inFlight++;
+  async #send(seq: number, event: SpooledEvent, session: NatsSession): Promise<boolean> {
     try {
-      await session.js.publish(message.subject, message.body, { msgID: message.id });
+      await session.js.publish(event.subject, event.body, { msgID: event.id });
+      await this.#spool.sent(seq);
+      return true;
     } catch {
-      // The id lets the server know a repeat, so that it can simply wait for the next session.
-      if (this.#queue.length >= MAX_QUEUED_EVENTS) this.#dropped.inc();
-      else this.#queue.unshift(message);
-      if (this.#session === session) this.#session = undefined;
-    } finally {
-      this.#inFlight--;
-      this.#pump();
+      return false;
     }
   }
 }
 
-function toMessage(source: Source, event: FleetEvent, late: boolean): Message {
-  const body = JSON.stringify({
+function toMessage(source: Source, event: FleetEvent, late: boolean): SpooledEvent {
+  const what = {
     cluster: source.cluster,
     node: source.node,
     type: event.type,
@@ -85,11 +101,12 @@ function toMessage(source: Source, event: FleetEvent, late: boolean): Message {
     gpu_uuid: event.gpuUuid,
     text: event.text,
     attributes: event.attributes,
-    late,
-  });
+  };
+  // Live, and again as backlog: it is one event.
+  const id = createHash('sha256').update(JSON.stringify(what)).digest('hex').slice(0, 32);
   return {
     subject: toSubject('gpufleet.events', source.cluster, source.node, event.type),
-    id: createHash('sha256').update(body).digest('hex').slice(0, 32),
-    body,
+    id,
+    body: JSON.stringify({ ...what, late }),
   };
 }

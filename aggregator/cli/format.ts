@@ -41,6 +41,11 @@ export function power({ powerWatts, powerLimitWatts }: Pick<Gpu, 'powerWatts' | 
   return `${number(powerWatts)}/${number(powerLimitWatts)}`;
 }
 
+/** Text of others on one line: a series' label or a server's answer must not move the cursor of a terminal. */
+export function plain(text: string): string {
+  return text.replaceAll(/\p{C}+/gu, ' ').trim();
+}
+
 const GIB = 2 ** 30;
 
 export function memory({

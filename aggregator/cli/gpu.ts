@@ -1,8 +1,4 @@
-import {
-  GetGpuResponseSchema,
-  type LatestSample,
-  SampleState,
-} from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
+import { GetGpuResponseSchema, type LatestSample, SampleState } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import {
   age,
   healthColour,

@@ -4,11 +4,15 @@ import { parseDuration } from '#shared/config/values.ts';
 import packageJson from '../../package.json' with { type: 'json' };
 import { type AlertOptions, alerts, resolveAlert, SEVERITIES, watchAlerts } from './alerts.ts';
 import { connect, EXIT, exitCodeOf, sentenceOf } from './connection.ts';
+import { type DeadLetterFilter, deadLetters, replayDeadLetters } from './dead-letters.ts';
 import { paintWith } from './format.ts';
 import { gpu } from './gpu.ts';
 import { gpus } from './gpus.ts';
+import { type LossOptions, losses } from './losses.ts';
+import { momentOf } from './moment.ts';
 import { nodes } from './nodes.ts';
 import type { CommandContext, Output } from './output.ts';
+import { type ReplayOptions, replay } from './replay.ts';
 import { top } from './top.ts';
 
 interface GlobalOptions {
@@ -31,10 +35,18 @@ const count = (text: string): number => {
   if (!Number.isInteger(value) || value < 1) throw new InvalidArgumentError('must be a whole number from 1');
   return value;
 };
+const moment = (text: string): number => {
+  const ms = momentOf(text, Date.now());
+  if (ms === undefined)
+    throw new InvalidArgumentError(
+      'must be a time such as 2026-01-31T12:00:00Z, or how long ago: 90s, 2h, 7d',
+    );
+  return ms;
+};
 const limit = () => new Option('--limit <n>', 'at most so many rows').argParser(count);
 
 const program = new Command('gpufleet')
-  .description('Looks at a GPU fleet: nodes, GPUs, health, alerts.')
+  .description('Looks at a GPU fleet: nodes, GPUs, health, alerts, losses.')
   .version(packageJson.version)
   .addOption(
     new Option('--server <url>', 'the aggregator').env('GPUFLEET_SERVER').default('http://127.0.0.1:7480'),
@@ -59,6 +71,9 @@ Examples:
   gpufleet alerts --active --severity critical
   gpufleet alerts --watch --json | jq .summary
   gpufleet alerts resolve 5f0c... --comment "fan replaced" --token-file ~/.gpufleet-token
+  gpufleet losses --since 24h
+  gpufleet replay --from 2h --comment "store restored from its backup"
+  gpufleet dead-letters
   gpufleet top
 
 Exit codes: 0 good, 1 error, 2 usage, 3 not found, 4 no or wrong token or not allowed, 5 the aggregator cannot be reached.`,
@@ -106,6 +121,54 @@ alertsCommand
   .option('--comment <text>', 'who and why, for the record', '')
   .action((id: string, { comment }: { comment: string }) =>
     run((context) => resolveAlert(context, id, comment)),
+  );
+
+program
+  .command('losses')
+  .description(
+    'what was recorded and will never be in the store: where, when, how much and why; ~ is an estimate',
+  )
+  .option('--node <name>', 'of this node')
+  .option(
+    '--reason <reason>',
+    'of this reason: trimmed, corrupt, run_vanished, unbuffered, refused, store_ignored',
+  )
+  .addOption(
+    new Option('--since <time>', 'lost samples of that time or later; 2h is two hours ago').argParser(moment),
+  )
+  .addOption(new Option('--until <time>', 'lost samples of that time or earlier').argParser(moment))
+  .addOption(limit())
+  .action((options: LossOptions) => run((context) => losses(context, options)));
+
+program
+  .command('replay')
+  .description(
+    "ask agents to send again what they recorded, as far back as their buffers reach (operator's token): the cure after the store was set back",
+  )
+  .addOption(
+    new Option('--from <time>', 'since when; 2h is two hours ago').argParser(moment).makeOptionMandatory(),
+  )
+  .addOption(new Option('--to <time>', 'until when; to the end where not given').argParser(moment))
+  .option('--node <name>', 'this node alone')
+  .option('--comment <text>', 'who and why, for the record', '')
+  .action((options: ReplayOptions) => run((context) => replay(context, options)));
+
+const deadLettersCommand = program
+  .command('dead-letters')
+  .description("series that the store refused for their content, with the store's words")
+  .option('--node <name>', 'of this node')
+  .addOption(limit())
+  .action((options: DeadLetterFilter) => run((context) => deadLetters(context, options)));
+
+deadLettersCommand
+  .command('replay')
+  .description(
+    "offer dead letters to the store again (operator's token); those that it takes are lost no more",
+  )
+  .argument('[id...]')
+  .option('--all', 'all of them')
+  .action((ids: string[], { all }: { all?: boolean }) =>
+    run((context) => replayDeadLetters(context, ids, all ?? false)),
   );
 
 program

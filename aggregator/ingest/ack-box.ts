@@ -9,8 +9,9 @@ import {
 import { RangeSet } from '#shared/model/range-set.ts';
 import type { Outcome, StoreStatus } from './ingest-sink.ts';
 
-/** Refusals that wait; beyond it an acknowledgement goes at once. */
+/** Refusals that wait, and ranges; beyond it an acknowledgement goes at once. */
 const MAX_REFUSALS = 100;
+const MAX_RANGES = 1_000;
 /** Of a uint32: 49 days. */
 const MAX_AGE_MS = 0xffffffff;
 
@@ -22,7 +23,7 @@ export class AckBox {
   readonly #windowBytes: number;
   readonly #accepted = new Map<number, RangeSet>();
   readonly #deferred = new Map<number, RangeSet>();
-  readonly #refused: { run: number; sequence: number; reason: string; detail: string }[] = [];
+  readonly #refused: { run: number; first: number; last: number; reason: string; detail: string }[] = [];
   #epoch = 0n;
 
   constructor(windowBytes: number) {
@@ -35,45 +36,62 @@ export class AckBox {
 
   /** True where what is collected must be sent before this outcome can be added. */
   mustSendBefore(outcome: Outcome): boolean {
-    if (outcome.state === 'accepted') return this.#accepted.size > 0 && outcome.epoch !== this.#epoch;
-    return this.#refused.length >= MAX_REFUSALS;
+    if (outcome.state === 'accepted' && this.#accepted.size > 0 && outcome.epoch !== this.#epoch) return true;
+    return this.#refused.length >= MAX_REFUSALS || this.#ranges() >= MAX_RANGES;
   }
 
-  add(run: number, sequence: number, outcome: Outcome): void {
+  /** Books sequences `first` to `last` of a run. */
+  add(run: number, first: number, last: number, outcome: Outcome): void {
     switch (outcome.state) {
       case 'accepted':
         this.#epoch = outcome.epoch;
-        setOf(this.#accepted, run).add(sequence);
+        setOf(this.#accepted, run).add(first, last);
         break;
       case 'deferred':
-        setOf(this.#deferred, run).add(sequence);
+        setOf(this.#deferred, run).add(first, last);
         break;
       case 'refused':
-        this.#refused.push({ run, sequence, reason: outcome.reason, detail: outcome.detail });
+        this.#refuse(run, first, last, outcome.reason, outcome.detail);
         break;
     }
   }
 
   /** The message for all of it, and an empty box. Without an accepted record it carries the newest incarnation. */
-  take(store: StoreStatus): Ack {
+  take(store: StoreStatus, backfillWindowBytes: number): Ack {
     const storeEpoch = this.#accepted.size > 0 ? this.#epoch : store.epoch;
     // When an incarnation that is over was last read is not known any more: that makes nothing durable.
     const epochAgeMs = storeEpoch === store.epoch ? Math.max(0, Math.round(store.epochAgeMs)) : MAX_AGE_MS;
     const ack = create(AckSchema, {
       accepted: rangesOf(this.#accepted),
       deferred: rangesOf(this.#deferred),
-      refused: this.#refused.map(({ run, sequence, reason, detail }) =>
-        create(RefusalSchema, { range: rangeOf(run, sequence, sequence), reason, detail }),
+      refused: this.#refused.map(({ run, first, last, reason, detail }) =>
+        create(RefusalSchema, { range: rangeOf(run, first, last), reason, detail }),
       ),
       storeEpoch,
       epochAgeMs: Math.min(MAX_AGE_MS, epochAgeMs),
       windowBytes: this.#windowBytes,
+      backfillWindowBytes,
       backfillOpen: store.backfillOpen,
     });
     this.#accepted.clear();
     this.#deferred.clear();
     this.#refused.length = 0;
     return ack;
+  }
+
+  #ranges(): number {
+    let count = 0;
+    for (const sets of [this.#accepted, this.#deferred])
+      for (const { ranges } of sets.values()) count += ranges.length;
+    return count;
+  }
+
+  /** One entry for neighbours that were refused for one reason: a day of backlog that is too old is one line. */
+  #refuse(run: number, first: number, last: number, reason: string, detail: string): void {
+    const before = this.#refused.at(-1);
+    if (before && before.run === run && before.reason === reason && before.last + 1 === first)
+      before.last = last;
+    else this.#refused.push({ run, first, last, reason, detail });
   }
 }
 

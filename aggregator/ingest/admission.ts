@@ -11,12 +11,16 @@ export interface AdmissionLimits {
   readonly seriesPerNode: number;
   readonly dictionariesPerStream: number;
   readonly runsPerHello: number;
+  /** Live samples of a node each second; more are deferred. */
+  readonly samplesPerSecond: number;
 }
 
 export const DEFAULT_LIMITS: AdmissionLimits = {
   seriesPerNode: 10_000,
   dictionariesPerStream: 1_000,
   runsPerHello: 10_000,
+  // Every allowed series at the shortest interval, 100 ms, and twice that.
+  samplesPerSecond: 200_000,
 };
 
 const NAME = /^[\x21-\x7e]{1,253}$/;
@@ -45,17 +49,21 @@ export function admitHello(hello: Hello, boundNode: string | undefined, limits: 
   return { cluster: hello.cluster, node: hello.node, externalLabels };
 }
 
+/** Series of all dictionaries that a stream has brought, as a multiple of what its node may have at once. */
+const KEPT_SERIES_SHARE = 4;
+
+/** A dictionary that the stream may use, or why its ticks are refused. */
+type Entry = { readonly dictionary: Dictionary } | { readonly refusal: string };
+
 /**
- * The dictionaries of one stream by the agent's ids. Series are counted over each group's newest dictionary;
- * one that goes over the node's limit is known, and its ticks are refused: counted, named, in the ledger.
+ * The dictionaries of one stream by the agent's ids. Series are counted over each group's newest dictionary; of one
+ * that goes over the node's limit only the reason is kept: its ticks are refused, counted, named, in the ledger.
  */
 export class DictionaryTable {
   readonly #limits: AdmissionLimits;
-  readonly #byId = new Map<
-    number,
-    { readonly dictionary: Dictionary; readonly refusal: string | undefined }
-  >();
+  readonly #byId = new Map<number, Entry>();
   readonly #seriesByGroup = new Map<string, number>();
+  #kept = 0;
 
   constructor(limits: AdmissionLimits) {
     this.#limits = limits;
@@ -69,26 +77,25 @@ export class DictionaryTable {
 
   /** Throws `resource_exhausted` where the stream has too many; the agent then begins a new one. */
   add(id: number, dictionary: Dictionary): void {
-    if (!this.#byId.has(id) && this.#byId.size >= this.#limits.dictionariesPerStream) {
-      throw new FleetError(
-        'resource_exhausted',
-        `Cannot take dictionary of group "${dictionary.group}": the stream has ${this.#byId.size}, begin a new one`,
-      );
+    const { group, series } = dictionary;
+    const { seriesPerNode, dictionariesPerStream } = this.#limits;
+    if (!this.#byId.has(id) && this.#byId.size >= dictionariesPerStream)
+      this.#full(group, `${this.#byId.size} dictionaries`);
+    const others = this.seriesCount - (this.#seriesByGroup.get(group) ?? 0);
+    const total = others + series.length;
+    if (total > seriesPerNode) {
+      const refusal = `group "${group}" brings the node to ${total} series, ${seriesPerNode} are allowed`;
+      this.#byId.set(id, { refusal });
+      return;
     }
-    const others = this.seriesCount - (this.#seriesByGroup.get(dictionary.group) ?? 0);
-    const total = others + dictionary.series.length;
-    const over = total > this.#limits.seriesPerNode;
-    if (!over) this.#seriesByGroup.set(dictionary.group, dictionary.series.length);
-    this.#byId.set(id, {
-      dictionary,
-      refusal: over
-        ? `group "${dictionary.group}" brings the node to ${total} series, ${this.#limits.seriesPerNode} are allowed`
-        : undefined,
-    });
+    this.#kept += series.length;
+    if (this.#kept > KEPT_SERIES_SHARE * seriesPerNode) this.#full(group, `${this.#kept} series of them`);
+    this.#seriesByGroup.set(group, series.length);
+    this.#byId.set(id, { dictionary });
   }
 
   /** Throws `invalid_input` for an id that the stream has not defined. */
-  get(id: number): { readonly dictionary: Dictionary; readonly refusal: string | undefined } {
+  get(id: number): Entry {
     const entry = this.#byId.get(id);
     if (!entry)
       throw new FleetError(
@@ -96,5 +103,12 @@ export class DictionaryTable {
         `Cannot read tick: its dictionary ${id} was not sent on this stream`,
       );
     return entry;
+  }
+
+  #full(group: string, what: string): never {
+    throw new FleetError(
+      'resource_exhausted',
+      `Cannot take dictionary of group "${group}": the stream has brought ${what}, begin a new one`,
+    );
   }
 }

@@ -2,30 +2,51 @@ import { create } from '@bufbuild/protobuf';
 import {
   type Hello,
   Lane,
+  ReplaySchema,
   type StreamRequest,
   type StreamResponse,
   StreamResponseSchema,
   WelcomeSchema,
   type Dictionary as WireDictionary,
   type Record as WireRecord,
+  type Replay as WireReplay,
   type Tick as WireTick,
+  type Ticks as WireTicks,
 } from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
-import { FleetError } from '#shared/errors/fleet-error.ts';
+import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import type { Dictionary } from '#shared/model/dictionary.ts';
+import { type Range, RangeSet } from '#shared/model/range-set.ts';
+import { runName } from '#shared/model/run.ts';
 import { dictionaryFromWire } from '#shared/wire/dictionary.ts';
 import { FrameDecoder } from '#shared/wire/frame-decoder.ts';
 import { eventFromWire, lossFromWire } from '#shared/wire/record.ts';
 import { AckBox } from './ack-box.ts';
 import { type AdmissionLimits, admitHello, DictionaryTable } from './admission.ts';
 import type { IngestMetrics } from './ingest-metrics.ts';
-import type { IngestSink, Outcome, Peer } from './ingest-sink.ts';
+import type { IngestSink, Outcome, Peer, ReplayOrder } from './ingest-sink.ts';
+import { RateLimit } from './rate-limit.ts';
+import type { SpanTable } from './span-table.ts';
 
-/** The one protocol version so far; see Hello.protocol_version. */
+/** Protocol versions that this aggregator speaks; see Hello.protocol_version. */
 export const PROTOCOL_VERSION = 1;
+const OLDEST_PROTOCOL_VERSION = 1;
+/** Ticks of one message: ten minutes at 1 s. */
+const MAX_TICKS = 600;
+/** A stream with this many windows unaccepted does not keep to what Welcome said. */
+const WINDOWS_TOLERATED = 4;
+/** What a record under way costs beside its bytes. */
+const RECORD_COST_BYTES = 100;
 
-/** An acknowledgement waits this long for more records to cover. */
-const ACK_LINGER_MS = 100;
+/**
+ * An acknowledgement waits this long for more records to cover. A live tick a second is in no hurry: its bytes are
+ * a thousandth of the window, and an acknowledgement of its own costs as much on the wire as a third of the tick.
+ */
+const ACK_LINGER_MS = 3_000;
+/** Where an agent waits for it: backlog, much under way, deferred or refused records, an agent that stops. */
+const ACK_SOON_MS = 100;
+/** Settled bytes from which on an acknowledgement goes soon: an eighth of the window. */
+const ACK_SOON_SHARE = 1 / 8;
 /** Timestamps that the store could hold, Unix ms. */
 export interface TimeBounds {
   readonly minMs: number;
@@ -36,6 +57,10 @@ export interface AgentStreamOptions {
   readonly sink: IngestSink;
   readonly limits: AdmissionLimits;
   readonly windowBytes: number;
+  /** Of the backfill lane, now: it depends on how many streams there are. */
+  readonly backfillWindowBytes: () => number;
+  /** Shared by all streams of a server. */
+  readonly spans: SpanTable;
   readonly shard: string;
   /** Node that the stream's credential is bound to, or undefined. */
   readonly boundNode: string | undefined;
@@ -61,9 +86,15 @@ export class AgentStream {
     live: new Map(),
     backfill: new Map(),
   };
+  readonly #rate: RateLimit;
+  #unacceptedBytes = 0;
   #peer: Peer | undefined;
-  #runs = 0;
   #ackTimer: NodeJS.Timeout | undefined;
+  #ackSoon = false;
+  #settledBytes = 0;
+  #draining = false;
+  /** Monotonic ms of the last acknowledgement. */
+  #acknowledgedAt = 0;
   #closed = false;
   /** Monotonic ms of the newest record. */
   lastRecordAt: number;
@@ -73,6 +104,7 @@ export class AgentStream {
     this.#box = new AckBox(options.windowBytes);
     this.#dictionaries = new DictionaryTable(options.limits);
     this.lastRecordAt = options.clock.monotonic();
+    this.#rate = new RateLimit(options.limits.samplesPerSecond, this.lastRecordAt);
   }
 
   get peer(): Peer | undefined {
@@ -83,17 +115,50 @@ export class AgentStream {
   receive({ message }: StreamRequest): void {
     if (message.case === 'hello') this.#hello(message.value);
     else if (message.case === 'record') this.#record(message.value);
-    else throw new FleetError('invalid_input', 'Cannot read message: it is of no known kind');
+    else if (message.case === 'status' && this.#peer) {
+      if (message.value.draining) {
+        this.#draining = true;
+        this.#ackLater(true);
+      }
+      this.#options.sink.status(this.#peer, {
+        oldestUndurableMs: Number(message.value.oldestUndurableUnixMs),
+        pendingRecords: Number(message.value.pendingRecords),
+        pendingSamples: Number(message.value.pendingSamples),
+        samplesPerSecond: message.value.samplesPerSecond,
+      });
+    }
+    // Another kind of message is a later version's: it is not needed to understand the rest.
+  }
+
+  /** Asks the agent to send a part of its buffer again. */
+  replay(order: ReplayOrder): void {
+    if (this.#closed || !this.#peer) return;
+    this.#options.send(
+      create(StreamResponseSchema, {
+        message: { case: 'replay', value: replayToWire(order, this.#options.clock.now()) },
+      }),
+    );
+  }
+
+  /** Whether the agent has heard of the store within the last `ms`. */
+  heardWithin(ms: number): boolean {
+    return this.#options.clock.monotonic() - this.#acknowledgedAt < ms;
   }
 
   /** Acknowledges now: what is collected, and the store's state in any case. */
   acknowledge(): void {
     clearTimeout(this.#ackTimer);
     this.#ackTimer = undefined;
+    this.#ackSoon = false;
+    this.#settledBytes = 0;
     if (this.#closed || !this.#peer) return;
+    this.#acknowledgedAt = this.#options.clock.monotonic();
     this.#options.send(
       create(StreamResponseSchema, {
-        message: { case: 'ack', value: this.#box.take(this.#options.sink.store) },
+        message: {
+          case: 'ack',
+          value: this.#box.take(this.#options.sink.store, this.#options.backfillWindowBytes()),
+        },
       }),
     );
   }
@@ -108,8 +173,7 @@ export class AgentStream {
   #hello(hello: Hello): void {
     const { sink, limits, boundNode, address, clock, shard, windowBytes } = this.#options;
     if (this.#peer) throw new FleetError('invalid_input', 'Cannot read Hello: the stream already had one');
-    if (hello.protocolVersion < 1)
-      throw new FleetError('invalid_input', 'Cannot read Hello: it has no protocol version');
+    const version = negotiate(hello);
     const source = admitHello(hello, boundNode, limits);
     const peer: Peer = {
       source,
@@ -117,19 +181,26 @@ export class AgentStream {
       agentVersion: hello.agentVersion.slice(0, 64),
       machineId: hello.machineId,
       clockSkewSeconds: (Number(hello.wallTimeUnixMs) - clock.now()) / 1000,
+      runs: hello.runs.map((run) => ({
+        id: runName(run.id),
+        firstSequence: Number(run.firstSequence),
+        lastSequence: Number(run.lastSequence),
+        cleanEnd: run.cleanEnd,
+      })),
     };
     this.#options.onHello(this, peer);
     this.#peer = peer;
-    this.#runs = hello.runs.length;
     sink.connected(peer);
     this.#options.send(
       create(StreamResponseSchema, {
         message: {
           case: 'welcome',
           value: create(WelcomeSchema, {
-            protocolVersion: Math.min(PROTOCOL_VERSION, hello.protocolVersion),
+            protocolVersion: version,
             shard,
             windowBytes,
+            backfillWindowBytes: this.#options.backfillWindowBytes(),
+            replays: sink.replays(peer).map((order) => replayToWire(order, clock.now())),
             wallTimeUnixMs: BigInt(clock.now()),
             backfillOpen: sink.store.backfillOpen,
           }),
@@ -141,37 +212,57 @@ export class AgentStream {
   #record(record: WireRecord): void {
     const peer = this.#peer;
     if (!peer) throw new FleetError('invalid_input', 'Cannot read record: Hello must come first');
-    if (record.run >= this.#runs)
+    if (record.run >= peer.runs.length)
       throw new FleetError('invalid_input', `Cannot read record: Hello named no run ${record.run}`);
     if (record.sequence > BigInt(Number.MAX_SAFE_INTEGER))
       throw new FleetError('invalid_input', 'Cannot read record: its sequence is out of range');
     this.lastRecordAt = this.#options.clock.monotonic();
     const live = record.lane === Lane.LIVE;
-    this.#options.metrics.records(record.body.case ?? 'none', live);
-    const outcome = this.#take(peer, record, live);
-    const sequence = Number(record.sequence);
-    if (sequence > 0) void outcome.then((settled) => this.#settled(record.run, sequence, settled));
+    if (record.body.case === 'ticks')
+      this.#options.metrics.records('tick', live, record.body.value.frames.length);
+    else this.#options.metrics.records(record.body.case ?? 'none', live);
+    this.#take(peer, record, live);
   }
 
-  #take(peer: Peer, { body }: WireRecord, live: boolean): Promise<Outcome> {
+  #take(peer: Peer, { run, sequence: wide, body }: WireRecord, live: boolean): void {
     const { sink } = this.#options;
+    const sequence = Number(wide);
+    const one: Range[] = [{ first: sequence, last: sequence }];
     switch (body.case) {
       case 'tick':
-        return this.#tick(peer, body.value, live);
+        this.#settle(run, one, body.value.frame.length, this.#tick(peer, body.value, live));
+        break;
+      case 'ticks':
+        this.#ticks(peer, run, sequence, body.value);
+        break;
       case 'event':
-        return sink.event(peer.source, eventFromWire(body.value), !live);
+        this.#settle(
+          run,
+          one,
+          body.value.text.length,
+          sink.event(peer.source, eventFromWire(body.value), !live),
+        );
+        break;
       case 'loss':
-        return sink.loss(peer.source, lossFromWire(body.value));
+        this.#settle(
+          run,
+          one,
+          0,
+          sink.loss(peer.source, `${peer.runs[run]!.id}/${sequence}`, lossFromWire(body.value)),
+        );
+        break;
       case 'dictionary':
         this.#dictionary(body.value);
-        return Promise.resolve({ state: 'accepted', epoch: sink.store.epoch });
+        this.#settle(run, one, 0, { state: 'accepted', epoch: sink.store.epoch });
+        break;
       default:
         // A kind of a later version: it cannot be kept here, and must not stop the stream.
-        return Promise.resolve({
-          state: 'refused',
-          reason: 'unknown_kind',
-          detail: 'this aggregator does not know this kind of record',
-        });
+        this.#settle(
+          run,
+          one,
+          0,
+          this.#refuse('unknown_kind', 'this aggregator does not know this kind of record'),
+        );
     }
   }
 
@@ -182,21 +273,21 @@ export class AgentStream {
     this.#options.metrics.series(this.#dictionaries.seriesCount);
   }
 
-  #tick(peer: Peer, tick: WireTick, live: boolean): Promise<Outcome> {
-    const { sink, metrics, timeBounds } = this.#options;
-    const { dictionary, refusal } = this.#dictionaries.get(tick.dictionary);
+  #tick(peer: Peer, tick: WireTick, live: boolean): Promise<Outcome> | Outcome {
+    const { sink, metrics, clock } = this.#options;
+    const entry = this.#dictionaries.get(tick.dictionary);
+    if ('refusal' in entry) return this.#refuse('series_limit', entry.refusal);
+    const { dictionary } = entry;
     const decoder = this.#decoderOf(dictionary, live);
     const timestampMs = decoder.decode(tick.frame);
-    if (refusal !== undefined) return this.#refuse('series_limit', refusal);
-    const { minMs, maxMs } = timeBounds();
-    if (timestampMs < minMs)
-      return this.#refuse(
-        'too_old',
-        `its time ${iso(timestampMs)} is before ${iso(minMs)}, from when on the store keeps samples`,
-      );
-    if (timestampMs > maxMs)
-      return this.#refuse('too_far_ahead', `its time ${iso(timestampMs)} is ahead: check the node's clock`);
-    metrics.samples(dictionary.series.length);
+    const fault = this.#timeFault(timestampMs);
+    if (fault) return fault;
+    const slots = dictionary.series.length;
+    if (live && !this.#rate.take(slots, clock.monotonic())) {
+      metrics.rateLimited(slots);
+      return { state: 'deferred' };
+    }
+    metrics.samples(slots);
     return sink.block({
       source: peer.source,
       dictionary,
@@ -205,6 +296,85 @@ export class AgentStream {
       states: decoder.states,
       live,
     });
+  }
+
+  /** Backlog: what decodes and is admitted goes on in spans, what does not is refused by itself. */
+  #ticks(peer: Peer, run: number, first: number, ticks: WireTicks): void {
+    const { sink, spans, metrics } = this.#options;
+    const entry = this.#dictionaries.get(ticks.dictionary);
+    const { frames, gaps } = ticks;
+    if (frames.length === 0 || frames.length > MAX_TICKS || gaps.length !== frames.length - 1)
+      throw new FleetError(
+        'invalid_input',
+        `Cannot read ticks: ${frames.length} frames and ${gaps.length} gaps, at most ${MAX_TICKS} and one gap less are allowed`,
+      );
+    if ('refusal' in entry) {
+      const all = new RangeSet();
+      let each = first;
+      all.add(each);
+      for (const gap of gaps) {
+        each += gap;
+        all.add(each);
+      }
+      this.#settle(run, all.ranges, 0, this.#refuse('series_limit', entry.refusal));
+      return;
+    }
+    const { dictionary } = entry;
+    const decoder = this.#decoderOf(dictionary, false);
+    const slots = dictionary.series.length;
+    const taken = new RangeSet();
+    let bytes = 0;
+    const flush = (): void => {
+      if (spans.ticks === 0) return;
+      metrics.samples(spans.ticks * slots);
+      const outcome = sink.span(spans.take(peer.source, dictionary));
+      outcome.then(
+        () => this.#ackLater(true),
+        () => {},
+      );
+      this.#settle(run, [...taken.ranges], bytes, outcome);
+      taken.clear();
+      bytes = 0;
+    };
+    spans.clear();
+    let sequence = first;
+    for (let i = 0; i < frames.length; i++) {
+      if (i > 0) sequence += gaps[i - 1]!;
+      const refused = this.#decodeBacklog(decoder, frames[i]!);
+      if (typeof refused === 'object') {
+        this.#settle(run, [{ first: sequence, last: sequence }], 0, refused);
+        continue;
+      }
+      if (!spans.fits(slots)) flush();
+      spans.add(refused, decoder.values, decoder.states);
+      taken.add(sequence);
+      bytes += frames[i]!.length;
+    }
+    flush();
+  }
+
+  /** The time of a frame that may go on, or why it may not. */
+  #decodeBacklog(decoder: FrameDecoder, frame: Uint8Array): number | Outcome {
+    let timestampMs: number;
+    try {
+      timestampMs = decoder.decode(frame);
+    } catch (error) {
+      // It lies so on the agent's disk: a new stream would bring it again for ever.
+      return this.#refuse('undecodable', describeError(error));
+    }
+    return this.#timeFault(timestampMs) ?? timestampMs;
+  }
+
+  #timeFault(timestampMs: number): Outcome | undefined {
+    const { minMs, maxMs } = this.#options.timeBounds();
+    if (timestampMs < minMs)
+      return this.#refuse(
+        'too_old',
+        `its time ${iso(timestampMs)} is before ${iso(minMs)}, from when on the store keeps samples`,
+      );
+    if (timestampMs > maxMs)
+      return this.#refuse('too_far_ahead', `its time ${iso(timestampMs)} is ahead: check the node's clock`);
+    return undefined;
   }
 
   #decoderOf(dictionary: Dictionary, live: boolean): FrameDecoder {
@@ -219,17 +389,78 @@ export class AgentStream {
     return decoder;
   }
 
-  #refuse(reason: string, detail: string): Promise<Outcome> {
+  #refuse(reason: string, detail: string): Outcome {
     this.#options.metrics.refused(reason);
-    return Promise.resolve({ state: 'refused', reason, detail });
+    return { state: 'refused', reason, detail };
   }
 
-  #settled(run: number, sequence: number, outcome: Outcome): void {
-    if (this.#closed) return;
-    if (this.#box.mustSendBefore(outcome)) this.acknowledge();
-    this.#box.add(run, sequence, outcome);
-    this.#ackTimer ??= setTimeout(() => this.acknowledge(), ACK_LINGER_MS);
+  /** Books the outcome of records once it is known; until then their bytes count as unaccepted. */
+  #settle(run: number, ranges: readonly Range[], bytes: number, outcome: Promise<Outcome> | Outcome): void {
+    if (ranges[0]!.first === 0) return;
+    if (!(outcome instanceof Promise)) {
+      this.#settled(run, ranges, bytes, outcome);
+      return;
+    }
+    const cost = bytes + RECORD_COST_BYTES;
+    this.#unacceptedBytes += cost;
+    const limit = WINDOWS_TOLERATED * this.#options.windowBytes;
+    if (this.#unacceptedBytes > limit)
+      throw new FleetError(
+        'resource_exhausted',
+        `Cannot take more: ${this.#unacceptedBytes} bytes are unaccepted, the window is ${this.#options.windowBytes}`,
+      );
+    outcome
+      // What nobody foresaw must not end the process: the agent keeps the record.
+      .catch((): Outcome => ({ state: 'deferred' }))
+      .then((settled) => {
+        this.#unacceptedBytes -= cost;
+        this.#settled(run, ranges, bytes, settled);
+      });
   }
+
+  #settled(run: number, ranges: readonly Range[], bytes: number, outcome: Outcome): void {
+    if (this.#closed) return;
+    for (const { first, last } of ranges) {
+      if (this.#box.mustSendBefore(outcome)) this.acknowledge();
+      this.#box.add(run, first, last, outcome);
+    }
+    this.#settledBytes += bytes;
+    this.#ackLater(
+      this.#draining ||
+        outcome.state !== 'accepted' ||
+        this.#settledBytes >= this.#options.windowBytes * ACK_SOON_SHARE,
+    );
+  }
+
+  #ackLater(soon: boolean): void {
+    if (this.#ackTimer && (this.#ackSoon || !soon)) return;
+    clearTimeout(this.#ackTimer);
+    this.#ackSoon = soon;
+    this.#ackTimer = setTimeout(() => this.acknowledge(), soon ? ACK_SOON_MS : ACK_LINGER_MS);
+  }
+}
+
+/** The version that both sides will speak. Throws `version_mismatch` where there is none. */
+function negotiate({ protocolVersion, oldestProtocolVersion }: Hello): number {
+  const newest = Math.min(PROTOCOL_VERSION, protocolVersion);
+  const oldest = Math.max(OLDEST_PROTOCOL_VERSION, oldestProtocolVersion || protocolVersion);
+  if (newest >= oldest) return newest;
+  throw new FleetError(
+    'version_mismatch',
+    `Cannot speak protocol ${protocolVersion} (the agent's; ${oldestProtocolVersion || protocolVersion} at the oldest): this aggregator speaks ${OLDEST_PROTOCOL_VERSION} to ${PROTOCOL_VERSION}; update ${protocolVersion < OLDEST_PROTOCOL_VERSION ? 'the agent' : 'the aggregator'}`,
+  );
+}
+
+/** An order without an end is about a store that was set back: what came since then is missing too. */
+function replayToWire({ id, fromMs, toMs, reason }: ReplayOrder, nowMs: number): WireReplay {
+  const acceptedWithinMs = BigInt(toMs === 0 ? Math.max(0, nowMs - fromMs) : 0);
+  return create(ReplaySchema, {
+    id,
+    fromUnixMs: BigInt(fromMs),
+    toUnixMs: BigInt(toMs),
+    reason,
+    acceptedWithinMs,
+  });
 }
 
 function iso(timestampMs: number): string {

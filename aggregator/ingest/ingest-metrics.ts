@@ -25,6 +25,10 @@ export function ingestMetrics(registry: Registry, streams: () => number) {
     help: 'Records refused for good, by reason; each is in the ledger of its agent.',
     labelNames: ['reason'],
   });
+  const rateLimited = counter(registry, {
+    name: 'gpufleet_ingest_rate_limited_samples_total',
+    help: 'Live samples deferred because their node sent more than it may; they come again as backlog.',
+  });
   const failures = counter(registry, {
     name: 'gpufleet_ingest_stream_failures_total',
     help: 'Streams ended by a fault of the agent, by code.',
@@ -35,19 +39,20 @@ export function ingestMetrics(registry: Registry, streams: () => number) {
     help: 'Most series that one node has brought since the start.',
   });
   let most = 0;
-  const children = new Map<string, { inc(): void }>();
+  const children = new Map<string, { inc(count: number): void }>();
   return {
-    records(kind: string, live: boolean): void {
+    records(kind: string, live: boolean, count = 1): void {
       const key = live ? `${kind}/live` : `${kind}/backfill`;
       let child = children.get(key);
       if (!child) {
         const labels = { kind, lane: live ? 'live' : 'backfill' };
-        child = { inc: () => records.inc(labels) };
+        child = { inc: (by) => records.inc(labels, by) };
         children.set(key, child);
       }
-      child.inc();
+      child.inc(count);
     },
     samples: (count: number): void => samples.inc(count),
+    rateLimited: (count: number): void => rateLimited.inc(count),
     refused: (reason: string): void => refused.inc({ reason }),
     failed: (code: string): void => failures.inc({ code }),
     series(count: number): void {

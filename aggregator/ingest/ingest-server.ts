@@ -9,8 +9,6 @@ import {
 } from '@grpc/grpc-js';
 import {
   IngestService,
-  type StreamRequest,
-  StreamRequestSchema,
   type StreamResponse,
   StreamResponseSchema,
 } from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
@@ -21,8 +19,10 @@ import type { Logger } from '#shared/logging/logger.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import { type AdmissionLimits, DEFAULT_LIMITS } from './admission.ts';
 import { AgentStream, type TimeBounds } from './agent-stream.ts';
+import { decodeRequest } from './decode-request.ts';
 import { type IngestMetrics, ingestMetrics } from './ingest-metrics.ts';
-import type { IngestSink, Peer } from './ingest-sink.ts';
+import type { IngestSink, Peer, ReplayOrder } from './ingest-sink.ts';
+import { SpanTable } from './span-table.ts';
 
 /** What a stream's credential proves. */
 export interface Credential {
@@ -46,6 +46,18 @@ export interface IngestServerOptions {
 
 /** Unaccepted bytes that an agent may have under way in each lane. */
 const WINDOW_BYTES = 256 * 1024;
+/**
+ * Unaccepted backlog of all agents together: they share it evenly, each at least MIN_BACKFILL_BYTES. It is what a
+ * live tick may find in front of itself when a whole fleet drains at once: 16 MiB are about 12 million samples,
+ * decoded in less than a second.
+ */
+const BACKFILL_BUDGET_BYTES = 16 * 2 ** 20;
+const MIN_BACKFILL_BYTES = 8 * 1024;
+/** Answers that an agent has not read; one that reads none is ended. */
+const MAX_UNREAD_ANSWERS = 1_000;
+/** A stream is closed after this and opened again: behind a balancer the fleet spreads anew. grpc-js adds 10 % jitter. */
+const MAX_CONNECTION_AGE_MS = 3_600_000;
+const CONNECTION_GRACE_MS = 10_000;
 /** A tick of 100,000 raw values is 800 KB. */
 const MAX_MESSAGE_BYTES = 4 * 2 ** 20;
 const MAX_STREAMS = 20_000;
@@ -63,6 +75,7 @@ const GRPC_STATUS: Partial<Record<ErrorCode, status>> = {
   unauthenticated: status.UNAUTHENTICATED,
   permission_denied: status.PERMISSION_DENIED,
   unavailable: status.UNAVAILABLE,
+  version_mismatch: status.FAILED_PRECONDITION,
 };
 
 const DEFINITION = {
@@ -70,14 +83,20 @@ const DEFINITION = {
     path: `/${IngestService.typeName}/Stream`,
     requestStream: true,
     responseStream: true,
-    requestSerialize: (message: StreamRequest) => Buffer.from(toBinary(StreamRequestSchema, message)),
-    requestDeserialize: (bytes: Buffer) => fromBinary(StreamRequestSchema, bytes),
+    requestSerialize: (bytes: Buffer) => bytes,
+    // Decoded by the handler, so that what is wrong with it has a status of its own.
+    requestDeserialize: (bytes: Buffer) => bytes,
     responseSerialize: (message: StreamResponse) => Buffer.from(toBinary(StreamResponseSchema, message)),
     responseDeserialize: (bytes: Buffer) => fromBinary(StreamResponseSchema, bytes),
   },
 } satisfies ServiceDefinition;
 
-type Call = ServerDuplexStream<StreamRequest, StreamResponse>;
+/** Where agents of 0.1.0 call: they get a sentence instead of "unimplemented". */
+const FORMER_DEFINITION = {
+  stream: { ...DEFINITION.stream, path: '/gpufleet.telemetry.v1alpha1.IngestService/Stream' },
+} satisfies ServiceDefinition;
+
+type Call = ServerDuplexStream<Buffer, StreamResponse>;
 
 /** Takes the fleet's streams: the one place of the aggregator that knows grpc-js. */
 export class IngestServer implements AsyncDisposable {
@@ -91,6 +110,7 @@ export class IngestServer implements AsyncDisposable {
   >();
   readonly #metrics: IngestMetrics;
   readonly #status: NodeJS.Timeout;
+  readonly #spans = new SpanTable();
   #address: Address;
 
   private constructor(options: IngestServerOptions) {
@@ -102,10 +122,15 @@ export class IngestServer implements AsyncDisposable {
       'grpc.max_concurrent_streams': 16,
       'grpc.keepalive_time_ms': 30_000,
       'grpc.keepalive_timeout_ms': 10_000,
+      'grpc.max_connection_age_ms': MAX_CONNECTION_AGE_MS,
+      'grpc.max_connection_age_grace_ms': CONNECTION_GRACE_MS,
       'grpc-node.flow_control_window': 2 ** 20,
     });
     this.#server.addService(DEFINITION, { stream: (call: Call) => this.#accept(call) });
-    this.#status = setInterval(() => this.announce(), STATUS_EVERY_MS);
+    this.#server.addService(FORMER_DEFINITION, { stream: (call: Call) => this.#refuseFormer(call) });
+    this.#status = setInterval(() => {
+      for (const stream of this.#streams) if (!stream.heardWithin(STATUS_EVERY_MS)) stream.acknowledge();
+    }, STATUS_EVERY_MS / 2);
   }
 
   /** Throws `unavailable` where the port is taken. */
@@ -137,6 +162,17 @@ export class IngestServer implements AsyncDisposable {
   /** Tells every agent how the store is now. */
   announce(): void {
     for (const stream of this.#streams) stream.acknowledge();
+  }
+
+  /** Asks the connected agents of a node, or all, to send again; returns how many were asked. */
+  replay(order: ReplayOrder, node?: string): number {
+    let asked = 0;
+    for (const stream of this.#streams) {
+      if (!stream.peer || (node !== undefined && stream.peer.source.node !== node)) continue;
+      stream.replay(order);
+      asked++;
+    }
+    return asked;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -187,9 +223,9 @@ export class IngestServer implements AsyncDisposable {
       if (key !== undefined && this.#nodes.get(key)?.stream === stream) this.#nodes.delete(key);
       stream.close();
     };
-    call.on('data', (request: StreamRequest) => {
+    call.on('data', (bytes: Buffer) => {
       try {
-        stream.receive(request);
+        stream.receive(decodeRequest(bytes));
       } catch (error) {
         close();
         end(error);
@@ -206,6 +242,16 @@ export class IngestServer implements AsyncDisposable {
     call.on('cancelled', close);
   }
 
+  #refuseFormer(call: Call): void {
+    const fault = new FleetError(
+      'version_mismatch',
+      'Cannot admit stream: this aggregator speaks gpufleet.telemetry.v1, the agent v1alpha1: update the agent. Its samples wait in its buffer',
+    );
+    this.#metrics.failed('FAILED_PRECONDITION');
+    this.#options.logger.warn({ address: call.getPeer() }, fault.message);
+    call.emit('error', statusOf(fault));
+  }
+
   #open(call: Call, credential: Credential, end: (error: unknown) => void): AgentStream {
     const { sink, shard, limits = DEFAULT_LIMITS, clock, timeBounds } = this.#options;
     return new AgentStream({
@@ -215,10 +261,20 @@ export class IngestServer implements AsyncDisposable {
       clock,
       timeBounds,
       windowBytes: WINDOW_BYTES,
+      backfillWindowBytes: () =>
+        Math.max(
+          MIN_BACKFILL_BYTES,
+          Math.min(WINDOW_BYTES, Math.floor(BACKFILL_BUDGET_BYTES / Math.max(1, this.#streams.size))),
+        ),
+      spans: this.#spans,
       boundNode: credential.node,
       address: call.getPeer(),
       metrics: this.#metrics,
-      send: (response) => void call.write(response),
+      send: (response) => {
+        if (call.writableLength < MAX_UNREAD_ANSWERS) call.write(response);
+        else
+          end(new FleetError('resource_exhausted', 'Cannot answer: the agent does not read what it is sent'));
+      },
       onHello: (stream, peer) => this.#claim(stream, peer, end),
     });
   }

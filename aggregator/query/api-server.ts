@@ -259,7 +259,7 @@ export class ApiServer implements AsyncDisposable {
       const route = matchRoute(wanted);
       this.#rules.require(route.access, request.headers.authorization);
       if (wanted.method === 'POST') wanted.body = await readJson(request);
-      send(request, response, { status: 200, body: route.answer(this.#options.view, wanted) });
+      send(request, response, { status: 200, body: await route.answer(this.#options.view, wanted) });
     } catch (error) {
       // Where the client has gone there is nobody to answer, and nothing of ours has failed.
       if (request.readableAborted) return;

@@ -47,7 +47,11 @@ export class AccessRules {
 /** The Authorization header of a request, for the handlers' interceptor. */
 export const authorizationKey = createContextKey<string | undefined>(undefined);
 
-const WRITES = new Set<string>([FleetService.method.resolveAlert.name]);
+const WRITES = new Set<string>(
+  [FleetService.method.resolveAlert, FleetService.method.replay, FleetService.method.replayDeadLetters].map(
+    ({ name }) => name,
+  ),
+);
 
 export function accessInterceptor(rules: AccessRules): Interceptor {
   return (next) => async (request) => {

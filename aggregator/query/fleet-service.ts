@@ -16,6 +16,7 @@ import { filterAlerts } from './alert-filter.ts';
 import type { AlertWatches } from './alert-watch.ts';
 import { toConnectError } from './callers.ts';
 import type { FleetView, GpuRow } from './fleet-view.ts';
+import { listDeadLetters, listLosses, replayDeadLetters, requestReplay, timeOf } from './loss-requests.ts';
 import { pageOf } from './paging.ts';
 
 const MAX_COMMENT = 1024;
@@ -87,6 +88,16 @@ export function fleetService(view: FleetView, watches: AlertWatches): ServiceImp
     },
     resolveAlert: ({ id, comment }) =>
       answer(() => create(ResolveAlertResponseSchema, { alert: resolveAlert(view, id, comment) })),
+    listLosses: ({ node, reason, from, to, ...page }) =>
+      answer(() =>
+        listLosses(view, { node, reason, fromMs: timeOf(from, 'from'), toMs: timeOf(to, 'to') }, page),
+      ),
+    replay: ({ from, to, node, comment }) =>
+      answer(() =>
+        requestReplay(view, { fromMs: timeOf(from, 'from'), toMs: timeOf(to, 'to'), node, comment }),
+      ),
+    listDeadLetters: ({ node, ...page }) => answer(() => listDeadLetters(view, node, page)),
+    replayDeadLetters: ({ ids }) => answer(() => replayDeadLetters(view, ids)),
   };
 }
 
@@ -106,9 +117,9 @@ export function resolveAlert(view: FleetView, id: string, comment: string): Aler
 }
 
 /** Runs a handler, its errors as Connect's. */
-async function answer<T>(handler: () => T): Promise<T> {
+async function answer<T>(handler: () => T | Promise<T>): Promise<T> {
   try {
-    return handler();
+    return await handler();
   } catch (error) {
     throw toConnectError(error);
   }

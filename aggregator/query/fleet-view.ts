@@ -1,5 +1,12 @@
 import type { Alert } from '#proto/gpufleet/alert/v1/alert_pb.ts';
-import type { Gpu, LatestSample, Node, NodeState } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
+import type {
+  DeadLetter,
+  Gpu,
+  LatestSample,
+  Loss,
+  Node,
+  NodeState,
+} from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import type { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
 
 /**
@@ -15,6 +22,37 @@ export interface FleetView {
   resolveAlert(id: string, comment: string): 'resolved' | 'suppressed' | 'not_found' | 'not_active';
   /** Calls with each transition until disposed. */
   subscribe(listener: (alert: Alert) => void): Disposable;
+  /** Entries of the loss ledger that match, newest first, and the samples of all of them. */
+  losses(filter: LossQuery): { readonly rows: readonly ListRow<Loss>[]; readonly samples: number };
+  /** Asks agents to send again. Throws `invalid_input` for a range that is none. */
+  replay(order: ReplayQuery): Promise<{ readonly id: string; readonly agents: number }>;
+  /** Newest first; of all nodes where none is named. */
+  deadLetters(node: string): readonly ListRow<DeadLetter>[];
+  /** All where none is named. Throws `not_found`, or `unavailable` where the store cannot be asked. */
+  replayDeadLetters(ids: readonly string[]): Promise<{ readonly accepted: number; readonly refused: number }>;
+}
+
+/** Empty texts match everything, an absent end is open. */
+export interface LossQuery {
+  readonly node: string;
+  readonly reason: string;
+  readonly fromMs: number | undefined;
+  readonly toMs: number | undefined;
+}
+
+export interface ReplayQuery {
+  readonly fromMs: number;
+  /** 0: no end. */
+  readonly toMs: number;
+  /** Empty: all nodes. */
+  readonly node: string;
+  readonly comment: string;
+}
+
+/** A row whose key is its place in the list. */
+export interface ListRow<Message> {
+  readonly key: string;
+  message(): Message;
 }
 
 export interface NodeRow {

@@ -4,14 +4,19 @@ import {
   GetNodeResponseSchema,
   LatestSampleSchema,
   ListAlertsResponseSchema,
+  ListDeadLettersResponseSchema,
+  ListLossesResponseSchema,
   ListNodesResponseSchema,
   NodeState,
+  ReplayDeadLettersResponseSchema,
+  ReplayResponseSchema,
 } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { type ErrorCode, FleetError } from '#shared/errors/fleet-error.ts';
 import { ACTIVE, enumValue, filterAlerts } from './alert-filter.ts';
 import type { Access } from './callers.ts';
 import { resolveAlert } from './fleet-service.ts';
 import type { FleetView, NodeRow } from './fleet-view.ts';
+import { listDeadLetters, listLosses, parseTime, replayDeadLetters, requestReplay } from './loss-requests.ts';
 import { decodeToken, encodeToken, MAX_PAGE, pageOf, pageSize } from './paging.ts';
 
 export interface RestRequest {
@@ -114,6 +119,50 @@ const ROUTES: readonly Route[] = [
       alert: json(AlertSchema, resolveAlert(view, id!, commentOf(body))),
     }),
   },
+  {
+    method: 'GET',
+    path: /^\/api\/v1\/losses$/,
+    access: 'read',
+    parameters: ['node', 'reason', 'from', 'to', ...PAGE],
+    answer: (view, _, { query }) =>
+      json(
+        ListLossesResponseSchema,
+        listLosses(
+          view,
+          {
+            node: query.get('node') ?? '',
+            reason: query.get('reason') ?? '',
+            fromMs: timeIn(query.get('from'), 'from'),
+            toMs: timeIn(query.get('to'), 'to'),
+          },
+          pageIn(query),
+        ),
+      ),
+  },
+  {
+    method: 'POST',
+    path: /^\/api\/v1\/replay$/,
+    access: 'write',
+    parameters: [],
+    answer: async (view, _, { body }) =>
+      json(ReplayResponseSchema, await requestReplay(view, replayIn(body))),
+  },
+  {
+    method: 'GET',
+    path: /^\/api\/v1\/dead-letters$/,
+    access: 'read',
+    parameters: ['node', ...PAGE],
+    answer: (view, _, { query }) =>
+      json(ListDeadLettersResponseSchema, listDeadLetters(view, query.get('node') ?? '', pageIn(query))),
+  },
+  {
+    method: 'POST',
+    path: /^\/api\/v1\/dead-letters\/replay$/,
+    access: 'write',
+    parameters: [],
+    answer: async (view, _, { body }) =>
+      json(ReplayDeadLettersResponseSchema, await replayDeadLetters(view, idsIn(body))),
+  },
 ];
 
 export interface MatchedRoute {
@@ -160,6 +209,7 @@ const STATUS: Record<ErrorCode, number> = {
   permission_denied: 403,
   not_found: 404,
   resource_exhausted: 429,
+  version_mismatch: 400,
   data_loss: 500,
   internal: 500,
 };
@@ -249,6 +299,58 @@ function commentOf(body: unknown): string {
   if (typeof comment !== 'string')
     throw new FleetError('invalid_input', 'Cannot read body: it must be {"comment": "..."}');
   return comment;
+}
+
+const REPLAY_BODY = '{"from": time, "to": time, "node": "...", "comment": "..."}, of which from is needed';
+
+/** Times are texts, or numbers of Unix seconds. */
+function replayIn(body: unknown) {
+  const { from, to, node, comment } = fieldsOf(body, ['from', 'to', 'node', 'comment'], REPLAY_BODY);
+  if (typeof (node ?? '') !== 'string' || typeof (comment ?? '') !== 'string') throw wrongBody(REPLAY_BODY);
+  const time = (value: unknown, field: string): number | undefined => {
+    if (value === undefined) return undefined;
+    if (typeof value !== 'string' && typeof value !== 'number') throw wrongBody(REPLAY_BODY);
+    return parseTime(String(value), field);
+  };
+  return {
+    fromMs: time(from, 'from'),
+    toMs: time(to, 'to'),
+    node: (node ?? '') as string,
+    comment: (comment ?? '') as string,
+  };
+}
+
+const IDS_BODY = '{"ids": ["...", ...]}, and an empty list for all';
+
+/** All only where an empty list says so: an empty body is more likely a mistake. */
+function idsIn(body: unknown): string[] {
+  const { ids } = fieldsOf(body, ['ids'], IDS_BODY);
+  if (!Array.isArray(ids) || !ids.every((id) => typeof id === 'string')) throw wrongBody(IDS_BODY);
+  return ids;
+}
+
+function fieldsOf(body: unknown, known: readonly string[], shape: string): Record<string, unknown> {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) throw wrongBody(shape);
+  for (const name of Object.keys(body)) {
+    if (!known.includes(name))
+      throw new FleetError(
+        'invalid_input',
+        `Cannot use field "${name.slice(0, 50)}": there are: ${known.join(', ')}`,
+      );
+  }
+  return body as Record<string, unknown>;
+}
+
+function wrongBody(shape: string): FleetError {
+  return new FleetError('invalid_input', `Cannot read body: it must be ${shape}`);
+}
+
+function timeIn(text: string | null, parameter: string): number | undefined {
+  return text === null ? undefined : parseTime(text, parameter);
+}
+
+function pageIn(query: URLSearchParams) {
+  return { pageSize: sizeOf(query), pageToken: tokenOf(query) };
 }
 
 /** 0 where it is not given; `pageOf` refuses what is too large. */

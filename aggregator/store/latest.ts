@@ -256,10 +256,11 @@ class NodeEntry implements LatestNode {
   apply({ dictionary, timestampMs, values, states, live }: Block): boolean {
     if (live) {
       this.#heardAt = this.#clock.monotonic();
-      if (timestampMs > this.lastSampleMs) this.lastSampleMs = timestampMs;
+      // The live lane is in order: an earlier time is a clock that stepped back, not an old tick.
+      this.lastSampleMs = timestampMs;
     }
     const group = this.#groups.get(dictionary.group);
-    if (group && timestampMs < group.timestampMs) return false;
+    if (group && !live && timestampMs < group.timestampMs) return false;
     if (group?.dictionary === dictionary) {
       group.values.set(values);
       group.states.set(states);

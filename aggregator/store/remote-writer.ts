@@ -1,12 +1,19 @@
-import { compress } from 'snappy';
-import { Pool } from 'undici';
+import { compress, uncompress } from 'snappy';
 import { describeError } from '#shared/errors/fleet-error.ts';
 import type { Registry } from '#shared/instruments/registry.ts';
 import { sleep } from '#shared/lifecycle/wait.ts';
 import type { Logger } from '#shared/logging/logger.ts';
-import type { Block } from '#shared/model/block.ts';
+import type { Block, BlockSpan } from '#shared/model/block.ts';
 import type { Clock } from '#shared/model/clock.ts';
-import { WriteBatch } from './write-batch.ts';
+import { retryAfterMs, retryWait, verdictOf } from './answer-policy.ts';
+import { ConcurrencyLimit, MAX_CONCURRENCY } from './concurrency-limit.ts';
+import { type DeadLetter, deadLetterOf } from './dead-letter.ts';
+import { PathCircuit } from './path-circuit.ts';
+import { singleSample } from './series-template.ts';
+import type { StoreAccess } from './store-access.ts';
+import { type StoreAnswer, StoreEndpoint } from './store-endpoint.ts';
+import { seriesStarts } from './time-series.ts';
+import { MAX_BATCH_SAMPLES, SpanCursor, WriteBatch } from './write-batch.ts';
 import { writerMetrics } from './writer-metrics.ts';
 
 /** What became of a block. Accepted is the store's 2xx under `epoch`; deferred is "keep it and send it again". */
@@ -17,6 +24,9 @@ export type WriteOutcome =
 export interface RemoteWriterOptions {
   /** Base URL of the store; /api/v1/write is added. */
   readonly url: string;
+  readonly access?: StoreAccess | undefined;
+  /** Label of the series that tells a fault of the path from a fault of the content. */
+  readonly shard: string;
   readonly clock: Clock;
   readonly random: () => number;
   /** The store's incarnation as last read, or undefined before the first answer. Read before each request. */
@@ -24,75 +34,104 @@ export interface RemoteWriterOptions {
   /** Reads it now: after the first success, and after trouble. */
   readonly readEpoch: () => Promise<unknown>;
   readonly onAvailability: (available: boolean) => void;
+  /** Awaited before the samples count as settled; where it throws, the block is deferred. */
+  readonly onDeadLetter: (letter: DeadLetter) => Promise<void> | void;
   readonly logger: Logger;
   readonly registry: Registry;
+  /** A store that has been away for so long gets nothing new, ms; 10 s by default. */
+  readonly awayHoldMs?: number;
 }
 
 const DEFERRED: WriteOutcome = { state: 'deferred' };
 
 /** Samples wait this long for company: a request costs the store about as much as 2,000 samples. */
 const LINGER_MS = 20;
-const REQUESTS_IN_FLIGHT = 3;
-/** Raw bytes held for the store, open, queued and in flight; beyond it blocks are deferred. */
+/** Compressed bytes held for the store, open, queued and in flight; beyond it everything is deferred. */
 const MAX_HELD_BYTES = 64 * 2 ** 20;
-/** Above this share of it, agents stop sending backlog. */
-const BACKFILL_SHARE = 0.5;
-/** VictoriaMetrics queues a request for up to a minute before it answers 503. */
+/** Of it backlog may fill a quarter: live samples always find room. */
+const MAX_HELD_SPAN_BYTES = MAX_HELD_BYTES / 4;
+/** Agents stop sending backlog above this: a store takes one to three million of its samples a second. */
+const BACKFILL_HELD_SAMPLES = 1_000_000;
+/** And while so many live requests wait: the store is behind, and they go first. */
+const BACKFILL_LIVE_WAITING = 4;
+/** What waits for a store that is away longer than this comes again as backlog: agents' windows must not fill. */
+const AWAY_HOLD_MS = 10_000;
+/** Longer than VictoriaMetrics queues a request before it answers 503 (-insert.maxQueueDuration, a minute). */
 const REQUEST_TIMEOUT_MS = 70_000;
-const RETRY_FIRST_MS = 100;
-const RETRY_LONGEST_MS = 30_000;
-/** A Retry-After is a floor, up to this, ms. */
-const RETRY_AFTER_LONGEST_MS = 300_000;
-const MAX_ERROR_BODY = 4096;
+/** A store that took something this recently takes what is fit to be taken. */
+const FRESH_SUCCESS_MS = 10_000;
+/** Requests are not made smaller than this after a 413. */
+const MIN_BATCH_SAMPLES = 500;
+/** When closing, what is held is written for so long; the rest is deferred. */
+const DRAIN_MS = 2_000;
 
+const WRITE_PATH = '/api/v1/write';
 const HEADERS = {
   'content-type': 'application/x-protobuf',
   'content-encoding': 'snappy',
   'x-prometheus-remote-write-version': '0.1.0',
   'user-agent': 'gpufleet',
 };
-
-/** Statuses that mean the samples themselves are at fault. 413 too: a smaller request may pass. */
-const CONTENT_FAULTS = new Set([400, 409, 413, 415, 422]);
+/** Of an answer to a write. */
+const MAX_ANSWER_BYTES = 64 * 1024;
 
 interface Queued {
   readonly batch: WriteBatch;
   readonly done: PromiseWithResolvers<WriteOutcome>;
 }
 
+/** Requests of one kind, filling, and waiting to be sent. */
+class Lane {
+  readonly queue: Queued[] = [];
+  open: Queued = newQueued();
+  linger: NodeJS.Timeout | undefined;
+  heldBytes = 0;
+  heldSamples = 0;
+  inFlight = 0;
+}
+
 /**
  * Remote write 1.0 to one store. Blocks of all streams share requests; a request is tried until the store takes
  * it, and what it refuses for its content is cut down to the series at fault, so that one poison series stops
- * nobody. Nothing is kept on disk here: the fleet is the write-ahead log, and a deferred block comes again.
+ * nobody. Live samples go before backlog and never share a request with it. Nothing is kept on disk here: the
+ * fleet is the write-ahead log, and a deferred block comes again.
  */
 export class RemoteWriter implements AsyncDisposable {
   readonly #options: RemoteWriterOptions;
-  readonly #pool: Pool;
-  readonly #path: string;
-  readonly #queue: Queued[] = [];
+  readonly #endpoint: StoreEndpoint;
+  readonly #live = new Lane();
+  readonly #spans = new Lane();
   readonly #free: WriteBatch[] = [];
   readonly #closing = new AbortController();
+  readonly #concurrency = new ConcurrencyLimit();
+  readonly #circuit: PathCircuit;
   /** Aborts when the store answers again: whoever waits to retry need not wait on. */
   #back = new AbortController();
   readonly #metrics;
-  #open: Queued = newQueued(undefined);
-  #linger: NodeJS.Timeout | undefined;
-  #heldBytes = 0;
-  #inFlight = new Set<Promise<void>>();
+  readonly #inFlight = new Set<Promise<void>>();
   #available = true;
+  #deferringAway = false;
+  #awayTimer: NodeJS.Timeout | undefined;
+  #maxSamples = MAX_BATCH_SAMPLES;
+  /** Monotonic ms. */
+  #lastSuccess = Number.NEGATIVE_INFINITY;
 
   constructor(options: RemoteWriterOptions) {
     this.#options = options;
-    const base = new URL(options.url);
-    this.#pool = new Pool(base.origin, {
-      connections: REQUESTS_IN_FLIGHT,
-      headersTimeout: REQUEST_TIMEOUT_MS,
-      bodyTimeout: REQUEST_TIMEOUT_MS,
+    this.#endpoint = new StoreEndpoint({
+      url: options.url,
+      // One more than may be in flight, for live samples, and one for probes and dead letters.
+      connections: MAX_CONCURRENCY + 2,
+      timeoutMs: REQUEST_TIMEOUT_MS,
+      access: options.access,
     });
-    this.#path = `${base.pathname.replace(/\/$/, '')}/api/v1/write`;
+    this.#circuit = new PathCircuit(options.random);
     this.#metrics = writerMetrics(options.registry, () => ({
       heldBytes: this.#heldBytes,
+      heldSamples: { live: this.#live.heldSamples, backlog: this.#spans.heldSamples },
       available: this.#available,
+      concurrency: this.#concurrency.limit,
+      pathFault: this.#circuit.fault,
     }));
   }
 
@@ -101,9 +140,19 @@ export class RemoteWriter implements AsyncDisposable {
     return this.#available;
   }
 
+  /** HTTP status of a fault of the path; undefined where there is none. */
+  get pathFault(): number | undefined {
+    return this.#circuit.fault;
+  }
+
   /** There is room for backlog beside the live samples. */
   get backfillOpen(): boolean {
-    return this.#available && this.#heldBytes < MAX_HELD_BYTES * BACKFILL_SHARE;
+    return (
+      this.#available &&
+      this.#spans.heldSamples < BACKFILL_HELD_SAMPLES &&
+      this.#spans.heldBytes < MAX_HELD_SPAN_BYTES / 2 &&
+      this.#live.queue.length < BACKFILL_LIVE_WAITING
+    );
   }
 
   /**
@@ -111,60 +160,115 @@ export class RemoteWriter implements AsyncDisposable {
    * rejects.
    */
   offer(block: Block): Promise<WriteOutcome> {
-    if (this.#heldBytes >= MAX_HELD_BYTES || this.#closing.signal.aborted) {
-      this.#metrics.deferredBlocks.inc();
+    if (this.#refuses(this.#heldBytes >= MAX_HELD_BYTES)) {
+      this.#metrics.deferredBlocks.inc({ lane: 'live' });
       return Promise.resolve(DEFERRED);
     }
     const slots = block.dictionary.series.length;
-    let result = this.#open.done.promise;
-    let slot = 0;
-    for (;;) {
-      const before = this.#open.batch.byteLength;
-      slot = this.#open.batch.append(block, slot);
-      this.#heldBytes += this.#open.batch.byteLength - before;
-      const own = this.#open.done.promise;
-      if (this.#open.batch.isFull) this.#close();
-      if (slot >= slots) {
-        this.#linger ??= setTimeout(() => this.#close(), LINGER_MS);
-        return result === own ? own : Promise.all([result, own]).then(worse);
-      }
-      result = result === own ? own : Promise.all([result, own]).then(worse);
+    let position = 0;
+    return this.#fill(this.#live, (batch) => {
+      position = batch.append(block, position);
+      return position >= slots;
+    });
+  }
+
+  /** The same for backlog. */
+  offerSpan(span: BlockSpan): Promise<WriteOutcome> {
+    const full = this.#heldBytes >= MAX_HELD_BYTES || this.#spans.heldBytes >= MAX_HELD_SPAN_BYTES;
+    if (this.#refuses(full)) {
+      this.#metrics.deferredBlocks.inc({ lane: 'backlog' });
+      return Promise.resolve(DEFERRED);
     }
+    const cursor = new SpanCursor(span);
+    return this.#fill(this.#spans, (batch) => {
+      batch.appendSpan(cursor);
+      return cursor.done;
+    });
+  }
+
+  /** Offers one request to the store, uncompressed, and once: for canaries and dead letters. */
+  async post(request: Buffer): Promise<StoreAnswer> {
+    const answer = await this.#post(await compress(request));
+    if (verdictOf(answer.status) === 'accepted') this.#lastSuccess = this.#options.clock.monotonic();
+    return answer;
+  }
+
+  /** The store's metrics answer again: a fault of the path may be over too. */
+  wake(): void {
+    this.#circuit.wake();
   }
 
   /** Sends what is held and waits for it, up to a moment; what is left is deferred, and comes again. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#close();
+    for (const lane of [this.#live, this.#spans]) this.#close(lane);
     const drained = (async () => {
       while (this.#inFlight.size > 0 && !this.#closing.signal.aborted) await Promise.race(this.#inFlight);
     })();
-    await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, 2_000).unref())]);
+    await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, DRAIN_MS).unref())]);
     this.#closing.abort();
+    clearTimeout(this.#awayTimer);
     await Promise.allSettled(this.#inFlight);
-    for (const queued of this.#queue.splice(0)) queued.done.resolve(DEFERRED);
-    if (!this.#pool.destroyed) await this.#pool.destroy();
+    this.#deferQueued();
+    await this.#endpoint[Symbol.asyncDispose]();
   }
 
-  /** Closes the open batch and hands it to the senders. */
-  #close(): void {
-    clearTimeout(this.#linger);
-    this.#linger = undefined;
-    if (this.#open.batch.samples === 0) {
+  get #heldBytes(): number {
+    return this.#live.heldBytes + this.#spans.heldBytes;
+  }
+
+  #refuses(full: boolean): boolean {
+    return full || this.#deferringAway || this.#closing.signal.aborted;
+  }
+
+  /** Lets `append` fill requests until it says that it is done; resolves when all of them are settled. */
+  #fill(lane: Lane, append: (batch: WriteBatch) => boolean): Promise<WriteOutcome> {
+    let result = lane.open.done.promise;
+    for (;;) {
+      const { batch, done } = lane.open;
+      if (batch.samples === 0) batch.clear(this.#maxSamples);
+      const [bytes, samples] = [batch.byteLength, batch.samples];
+      const finished = append(batch);
+      lane.heldBytes += batch.byteLength - bytes;
+      lane.heldSamples += batch.samples - samples;
+      if (result !== done.promise) result = Promise.all([result, done.promise]).then(worse);
+      if (batch.isFull || !finished) this.#close(lane);
+      if (!finished) continue;
+      // Where it was closed just now there is nothing that would have to linger.
+      if (lane.open.done === done) lane.linger ??= setTimeout(() => this.#close(lane), LINGER_MS);
+      return result;
+    }
+  }
+
+  /** Closes the open request of a lane and hands it to the senders. */
+  #close(lane: Lane): void {
+    clearTimeout(lane.linger);
+    lane.linger = undefined;
+    const closed = lane.open;
+    if (closed.batch.samples === 0) {
       // A block without one present sample: nothing to store, so it is stored.
-      const { done } = this.#open;
-      this.#open = newQueued(this.#open.batch);
-      done.resolve({ state: 'accepted', epoch: this.#options.epoch() ?? 0n });
+      lane.open = newQueued(closed.batch);
+      closed.done.resolve({ state: 'accepted', epoch: this.#options.epoch() ?? 0n });
       return;
     }
-    this.#queue.push(this.#open);
-    this.#open = newQueued(this.#free.pop());
+    lane.queue.push(closed);
+    lane.open = newQueued(this.#free.pop());
     this.#send();
   }
 
+  /** Live first, and with one request more than backlog may have in flight: it never waits for all of those. */
   #send(): void {
-    while (this.#inFlight.size < REQUESTS_IN_FLIGHT && this.#queue.length > 0) {
-      const queued = this.#queue.shift()!;
-      const sending = this.#deliver(queued).finally(() => {
+    for (;;) {
+      const total = this.#live.inFlight + this.#spans.inFlight;
+      const { limit } = this.#concurrency;
+      let lane: Lane;
+      if (this.#live.queue.length > 0 && total < limit + 1) lane = this.#live;
+      else if (this.#live.queue.length === 0 && this.#spans.queue.length > 0 && total < limit)
+        lane = this.#spans;
+      else return;
+      const queued = lane.queue.shift()!;
+      lane.inFlight++;
+      const sending = this.#deliver(lane, queued).finally(() => {
+        lane.inFlight--;
         this.#inFlight.delete(sending);
         this.#send();
       });
@@ -172,130 +276,219 @@ export class RemoteWriter implements AsyncDisposable {
     }
   }
 
-  async #deliver({ batch, done }: Queued): Promise<void> {
+  async #deliver(lane: Lane, { batch, done }: Queued): Promise<void> {
+    done.resolve(await this.#outcome(batch).catch((error: unknown) => this.#failed(error)));
+    lane.heldBytes -= batch.byteLength;
+    lane.heldSamples -= batch.samples;
+    if (this.#free.length < MAX_CONCURRENCY) this.#free.push(batch);
+  }
+
+  async #outcome(batch: WriteBatch): Promise<WriteOutcome> {
+    const { epoch: known, readEpoch } = this.#options;
     // The incarnation as known before the request: were it read after, samples that the old one took and lost
     // could be booked on the new one.
-    if (this.#options.epoch() === undefined) await this.#options.readEpoch();
-    let epoch = this.#options.epoch();
-    const stored = await this.#write(batch, 0, batch.samples);
-    if (epoch === undefined) {
-      // The store came up between the two: only a write that begins after its incarnation is known counts.
-      await this.#options.readEpoch();
-      epoch = this.#options.epoch();
-      done.resolve(DEFERRED);
-    } else {
-      done.resolve(stored ? { state: 'accepted', epoch } : DEFERRED);
-    }
-    this.#heldBytes -= batch.byteLength;
-    batch.clear();
-    if (this.#free.length < REQUESTS_IN_FLIGHT) this.#free.push(batch);
+    if (known() === undefined) await readEpoch();
+    const epoch = known();
+    const stored = await this.#store(batch.body, batch.samples);
+    // The store came up between the two: only a write that begins after its incarnation is known counts.
+    if (epoch === undefined) await readEpoch();
+    return stored && epoch !== undefined ? { state: 'accepted', epoch } : DEFERRED;
+  }
+
+  #failed(error: unknown): WriteOutcome {
+    this.#options.logger.error({ cause: describeError(error) }, 'cannot write: the samples come again');
+    return DEFERRED;
   }
 
   /** True when the store has taken everything that it will ever take of these series; false when closing. */
-  async #write(batch: WriteBatch, from: number, to: number): Promise<boolean> {
-    const body = await compress(batch.slice(from, to));
-    for (let attempt = 0; !this.#closing.signal.aborted; attempt++) {
-      const answer = await this.#post(body);
-      if (answer.status >= 200 && answer.status < 300) {
-        this.#setAvailable(true);
-        this.#metrics.samples.inc(to - from);
-        this.#metrics.bytes.inc(body.length);
-        return true;
-      }
-      if (CONTENT_FAULTS.has(answer.status)) return this.#bisect(batch, from, to, answer);
-      this.#metrics.retries.inc({ status: String(answer.status) });
-      this.#setAvailable(false, answer);
-      const backoff =
-        this.#options.random() * Math.min(RETRY_LONGEST_MS, RETRY_FIRST_MS * 2 ** Math.min(attempt, 20));
-      const wait = Math.max(backoff, answer.retryAfterMs * (1 + 0.2 * this.#options.random()));
-      // What the store itself asked for is waited out.
-      const early = answer.retryAfterMs > 0 ? [] : [this.#back.signal];
-      await sleep(wait, AbortSignal.any([this.#closing.signal, ...early]));
-    }
-    return false;
+  async #store(body: Buffer, samples: number): Promise<boolean> {
+    const answer = await this.#write(body, samples);
+    if (answer === undefined) return false;
+    if (verdictOf(answer.status) === 'accepted') return true;
+    const request = (await uncompress(body)) as Buffer;
+    const starts = seriesStarts(request);
+    const sizeOf = samples / (starts.length - 1);
+    return this.#bisect({ request, starts, sizeOf }, 0, starts.length - 1, answer);
   }
 
   /** Halves the request until the series at fault stands alone; that one is refused, the rest goes on. */
-  async #bisect(batch: WriteBatch, from: number, to: number, answer: Answer): Promise<boolean> {
-    if (to - from > 1) {
-      const middle = (from + to) >>> 1;
-      const first = await this.#write(batch, from, middle);
-      return (await this.#write(batch, middle, to)) && first;
+  async #bisect(whole: Refused, from: number, to: number, answer: StoreAnswer): Promise<boolean> {
+    if (to - from === 1)
+      return this.#alone(whole.request.subarray(whole.starts[from], whole.starts[to]), answer);
+    if (answer.status === 413)
+      this.#maxSamples = Math.max(
+        MIN_BATCH_SAMPLES,
+        Math.min(this.#maxSamples, Math.floor(((to - from) * whole.sizeOf) / 2)),
+      );
+    const middle = (from + to) >>> 1;
+    for (const [start, end] of [
+      [from, middle],
+      [middle, to],
+    ] as const) {
+      const part = whole.request.subarray(whole.starts[start], whole.starts[end]);
+      const next = await this.#write(await compress(part), Math.round((end - start) * whole.sizeOf));
+      if (next === undefined) return false;
+      if (verdictOf(next.status) !== 'accepted' && !(await this.#bisect(whole, start, end, next)))
+        return false;
     }
-    this.#metrics.poison.inc();
-    const series = batch
-      .slice(from, to)
-      .toString('latin1')
-      .replace(/[^\x20-\x7e]+/g, ' ')
-      .slice(0, 500);
-    this.#options.logger.error(
-      { status: answer.status, answer: answer.text, series },
-      'the store refuses a series: it is left out',
-    );
     return true;
   }
 
-  async #post(body: Buffer): Promise<Answer> {
-    try {
-      const signal = AbortSignal.any([AbortSignal.timeout(REQUEST_TIMEOUT_MS), this.#closing.signal]);
-      const response = await this.#pool.request({
-        path: this.#path,
-        method: 'POST',
-        headers: HEADERS,
-        body,
-        signal,
-      });
-      const text = response.statusCode === 204 ? '' : (await response.body.text()).slice(0, MAX_ERROR_BODY);
-      if (response.statusCode === 204) await response.body.dump();
-      return {
-        status: response.statusCode,
-        text,
-        retryAfterMs: retryAfter(response.headers['retry-after'], this.#options.clock.now()),
-      };
-    } catch (error) {
-      return { status: 0, text: describeError(error), retryAfterMs: 0 };
+  /**
+   * One series that the store refuses. It is the series' fault only where the store takes another one: an address
+   * that answers 400 or 413 to everything would else make a dead letter of the whole fleet.
+   */
+  async #alone(message: Buffer, refusal: StoreAnswer): Promise<boolean> {
+    let answer = refusal;
+    for (let attempt = 0; ; attempt++) {
+      const others = answer.status === 413 ? 'no' : await this.#takesOthers();
+      if (others === 'yes') return this.#giveUp(message, answer);
+      if (others === 'no') this.#pathFault(answer);
+      else await this.#wait(attempt, answer);
+      const again = await this.#write(await compress(message), 1);
+      if (again === undefined) return false;
+      if (verdictOf(again.status) === 'accepted') return true;
+      answer = again;
     }
   }
 
-  #setAvailable(available: boolean, answer?: Answer): void {
+  /** Whether the store takes a sample that is beyond doubt. */
+  async #takesOthers(): Promise<'yes' | 'no' | 'unknown'> {
+    const { clock, shard } = this.#options;
+    if (clock.monotonic() - this.#lastSuccess < FRESH_SUCCESS_MS) return 'yes';
+    const labels = [
+      ['__name__', 'gpufleet_store_probe'],
+      ['shard', shard],
+    ] as const;
+    const verdict = verdictOf((await this.post(singleSample(labels, 1, clock.now()))).status);
+    if (verdict === 'accepted') this.#circuit.close();
+    return verdict === 'accepted' ? 'yes' : verdict === 'retry' ? 'unknown' : 'no';
+  }
+
+  async #giveUp(message: Buffer, answer: StoreAnswer): Promise<boolean> {
+    const { logger, onDeadLetter } = this.#options;
+    this.#setAvailable(true);
+    const letter = deadLetterOf(message, answer);
+    const { series, sampleCount, status } = letter;
+    logger.error({ status, answer: answer.text, series }, 'the store refuses a series: it is a dead letter');
+    await onDeadLetter(letter);
+    this.#metrics.refusedSeries.inc();
+    this.#metrics.refusedSamples.inc(sampleCount);
+    return true;
+  }
+
+  /** Sends until there is an answer to act on: 2xx, or a fault of the content. Undefined when closing. */
+  async #write(body: Buffer, samples: number): Promise<StoreAnswer | undefined> {
+    const closing = this.#closing.signal;
+    for (let attempt = 0; !closing.aborted; attempt++) {
+      const probing = await this.#circuit.pass(closing);
+      if (closing.aborted) break;
+      const began = this.#options.clock.monotonic();
+      const answer = await this.#post(body);
+      const verdict = verdictOf(answer.status);
+      if (verdict === 'accepted') this.#stored(body, samples, began);
+      else if (verdict === 'path') this.#pathFault(answer);
+      if (probing) this.#circuit.probed();
+      if (verdict === 'accepted' || verdict === 'content') return answer;
+      this.#metrics.retries.inc({ status: String(answer.status) });
+      if (verdict === 'path') continue;
+      this.#concurrency.overloaded();
+      this.#setAvailable(false, answer);
+      await this.#wait(attempt, answer);
+    }
+    return undefined;
+  }
+
+  async #wait(attempt: number, answer: StoreAnswer): Promise<void> {
+    const { clock, random } = this.#options;
+    const asked = retryAfterMs(answer.retryAfter, clock.now());
+    // What the store itself asked for is waited out.
+    const early = asked > 0 ? [] : [this.#back.signal];
+    await sleep(retryWait(attempt, asked, random), AbortSignal.any([this.#closing.signal, ...early]));
+  }
+
+  #stored(body: Buffer, samples: number, began: number): void {
+    const now = this.#options.clock.monotonic();
+    this.#lastSuccess = now;
+    this.#circuit.close();
+    this.#setAvailable(true);
+    this.#concurrency.answered(now - began, samples, this.#inFlight.size);
+    this.#metrics.samples.inc(samples);
+    this.#metrics.bytes.inc(body.length);
+    this.#metrics.requests.inc();
+  }
+
+  #post(body: Buffer): Promise<StoreAnswer> {
+    return this.#endpoint.request({
+      method: 'POST',
+      path: WRITE_PATH,
+      headers: HEADERS,
+      body,
+      signal: this.#closing.signal,
+      maxBytes: MAX_ANSWER_BYTES,
+    });
+  }
+
+  #pathFault(answer: StoreAnswer): void {
+    if (this.#circuit.fault === undefined)
+      this.#options.logger.error(
+        { status: answer.status, answer: answer.text },
+        'the store may not be written to, or is not there: check its URL and credentials; agents keep their samples',
+      );
+    this.#circuit.open(answer.status);
+    this.#setAvailable(false, answer);
+  }
+
+  #setAvailable(available: boolean, answer?: StoreAnswer): void {
     if (available === this.#available) return;
     this.#available = available;
     const { logger } = this.#options;
-    if (available) logger.info('the store takes samples again');
-    else
-      logger.error(
-        { status: answer?.status, answer: answer?.text },
-        'the store takes nothing: agents keep their samples, live state and alerts go on',
-      );
+    clearTimeout(this.#awayTimer);
     if (available) {
+      logger.info('the store takes samples again');
+      this.#deferringAway = false;
       this.#back.abort();
       this.#back = new AbortController();
       // A store that was away may be another incarnation.
       void this.#options.readEpoch();
+    } else {
+      logger.error(
+        { status: answer?.status, answer: answer?.text },
+        'the store takes nothing: agents keep their samples, live state and alerts go on',
+      );
+      this.#awayTimer = setTimeout(() => {
+        this.#deferringAway = true;
+        this.#deferQueued();
+      }, this.#options.awayHoldMs ?? AWAY_HOLD_MS).unref();
     }
     this.#options.onAvailability(available);
   }
+
+  /** What waits behind the requests in flight stays with the agents. */
+  #deferQueued(): void {
+    for (const lane of [this.#live, this.#spans]) {
+      for (const { batch, done } of lane.queue.splice(0)) {
+        lane.heldBytes -= batch.byteLength;
+        lane.heldSamples -= batch.samples;
+        done.resolve(DEFERRED);
+      }
+    }
+  }
 }
 
-interface Answer {
-  /** HTTP status; 0 where there was none. */
-  readonly status: number;
-  readonly text: string;
-  readonly retryAfterMs: number;
+/** A request that was refused, and where its series begin. */
+interface Refused {
+  readonly request: Buffer;
+  readonly starts: readonly number[];
+  /** Samples of one series, on average. */
+  readonly sizeOf: number;
 }
 
-function newQueued(batch: WriteBatch | undefined): Queued {
+function newQueued(batch?: WriteBatch): Queued {
+  batch?.clear();
   return { batch: batch ?? new WriteBatch(), done: Promise.withResolvers<WriteOutcome>() };
 }
 
 function worse([a, b]: readonly WriteOutcome[]): WriteOutcome {
   return a!.state === 'deferred' ? a! : b!;
-}
-
-/** Seconds or an HTTP date, as ms from now, within bounds. */
-export function retryAfter(header: string | string[] | undefined, now: number): number {
-  const text = Array.isArray(header) ? header[0] : header;
-  if (text === undefined) return 0;
-  const ms = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - now;
-  return Number.isFinite(ms) ? Math.min(Math.max(0, ms), RETRY_AFTER_LONGEST_MS) : 0;
 }

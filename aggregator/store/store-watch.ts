@@ -1,10 +1,9 @@
-import { createHash } from 'node:crypto';
-import { Pool } from 'undici';
-import { parseDuration } from '#shared/config/values.ts';
-import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import { repeat } from '#shared/lifecycle/wait.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { Clock } from '#shared/model/clock.ts';
+import type { StoreAccess } from './store-access.ts';
+import { StoreEndpoint } from './store-endpoint.ts';
+import { epochOf, type ProcessMetrics, parseStoreMetrics, restartedWithin } from './store-metrics.ts';
 
 export interface StoreFacts {
   /** Identity of the store's incarnation; 0 where it cannot be known. */
@@ -15,46 +14,62 @@ export interface StoreFacts {
   readonly deduplicates: boolean;
   /** How far back samples are kept, ms; undefined where unknown. */
   readonly retentionMs: number | undefined;
-  /** Rows that the store answered 2xx for and dropped, since it started. */
-  readonly ignoredRows: number;
+  /** Rows that the store answered 2xx for and dropped, since it started, by reason. */
+  readonly ignored: ReadonlyMap<string, number>;
 }
 
 /** VictoriaMetrics drops samples further ahead than this, with a 204 (measured on 1.79). */
 export const MAX_AHEAD_MS = 2 * 86_400_000;
 
-const POLL_EVERY_MS = 5_000;
 const POLL_TIMEOUT_MS = 5_000;
 /** /metrics of a VictoriaMetrics is about 100 KB. */
 const MAX_METRICS_BYTES = 16 * 2 ** 20;
-const MONTH_MS = 31 * 86_400_000;
 
 export interface StoreWatchOptions {
-  readonly url: string;
+  /** Every process whose memory samples pass through: the one of a single store, all of a cluster. */
+  readonly processes: readonly string[];
+  /** Host of the store's own URL: the configured server name of TLS is its alone. */
+  readonly host: string;
+  readonly access: StoreAccess | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly onChange: (facts: StoreFacts, before: StoreFacts | undefined) => void;
+  /** It answers, and did not before. */
+  readonly onBack: () => void;
+  readonly everyMs: number;
 }
+
+interface Watched {
+  readonly url: string;
+  readonly endpoint: StoreEndpoint;
+  readonly path: string;
+  known: ProcessMetrics | undefined;
+  /** Restarts that the start time alone did not show. */
+  hiddenRestarts: number;
+}
+
+const NOTHING_KNOWN = { deduplicates: false, retentionMs: undefined, ignored: new Map<string, number>() };
 
 /**
  * Reads the store's own /metrics: its incarnation, whether it deduplicates, how long it keeps samples, and what
  * it ignored. A 2xx of the store proves nothing of all that.
+ *
+ * The incarnation is a hash over the start times of all its processes. Where one of them cannot be read, what was
+ * known stays and grows older: samples are not durable meanwhile, and nothing is sent again for nothing. A start
+ * time counts whole seconds; a process that died within the second of its start is known by counters that fell.
+ * What is left is one that was never seen, or that had counted less than its successor when it was: both within a
+ * second.
  */
 export class StoreWatch implements AsyncDisposable {
   readonly #options: StoreWatchOptions;
-  readonly #pool: Pool;
-  readonly #path: string;
+  readonly #processes: readonly Watched[];
   #facts: StoreFacts | undefined;
   #reading: Promise<StoreFacts | undefined> | undefined;
+  #answers = true;
 
   constructor(options: StoreWatchOptions) {
     this.#options = options;
-    const base = new URL(options.url);
-    this.#pool = new Pool(base.origin, {
-      connections: 1,
-      headersTimeout: POLL_TIMEOUT_MS,
-      bodyTimeout: POLL_TIMEOUT_MS,
-    });
-    this.#path = `${base.pathname.replace(/\/$/, '')}/metrics`;
+    this.#processes = options.processes.map((url) => watched(url, options));
   }
 
   /** What is known; undefined until the store has answered once. */
@@ -64,10 +79,10 @@ export class StoreWatch implements AsyncDisposable {
 
   async run(signal: AbortSignal): Promise<void> {
     void this.read();
-    await repeat(POLL_EVERY_MS, signal, () => void this.read());
+    await repeat(this.#options.everyMs, signal, () => void this.read());
   }
 
-  /** Reads now, or joins the read under way. Undefined where the store does not answer. */
+  /** Reads now, or joins the read under way. Undefined where not all of the store answers. */
   async read(): Promise<StoreFacts | undefined> {
     this.#reading ??= this.#read().finally(() => {
       this.#reading = undefined;
@@ -77,75 +92,81 @@ export class StoreWatch implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#reading?.catch(() => {});
-    if (!this.#pool.destroyed) await this.#pool.destroy();
+    await Promise.all(this.#processes.map(({ endpoint }) => endpoint[Symbol.asyncDispose]()));
   }
 
   async #read(): Promise<StoreFacts | undefined> {
-    const { clock, logger, onChange } = this.#options;
-    const readAt = clock.monotonic();
-    try {
-      const { statusCode, body } = await this.#pool.request({
-        path: this.#path,
-        method: 'GET',
-        signal: AbortSignal.timeout(POLL_TIMEOUT_MS),
-      });
-      const text = await readLimited(body, MAX_METRICS_BYTES);
-      if (statusCode === 404)
-        return this.#set(
-          { epoch: 0n, readAt, deduplicates: false, retentionMs: undefined, ignoredRows: 0 },
-          onChange,
-        );
-      if (statusCode !== 200) return undefined;
-      return this.#set(parseStoreMetrics(text, readAt), onChange);
-    } catch (error) {
-      logger.debug({ cause: describeError(error) }, 'cannot read the metrics of the store');
-      return undefined;
-    }
+    const readAt = this.#options.clock.monotonic();
+    if (this.#processes.length === 0) return this.#set({ epoch: 0n, readAt, ...NOTHING_KNOWN });
+    const pages = await Promise.all(this.#processes.map((process) => this.#page(process)));
+    const answers = pages.every((page) => page !== undefined);
+    if (answers && !this.#answers) this.#options.onBack();
+    this.#answers = answers;
+    return answers ? this.#learn(pages, readAt) : undefined;
   }
 
-  #set(facts: StoreFacts, onChange: StoreWatchOptions['onChange']): StoreFacts {
+  /** Undefined where it does not answer; nothing but empty where it has no such page. */
+  async #page({ endpoint, path, url }: Watched): Promise<ProcessMetrics | undefined> {
+    const answer = await endpoint.request({ method: 'GET', path, maxBytes: MAX_METRICS_BYTES });
+    if (answer.status === 200) return parseStoreMetrics(answer.text);
+    if (answer.status === 404) return parseStoreMetrics('');
+    this.#options.logger.debug(
+      { url, status: answer.status, cause: answer.text },
+      'cannot read the metrics of the store',
+    );
+    return undefined;
+  }
+
+  #learn(pages: readonly ProcessMetrics[], readAt: number): StoreFacts | undefined {
+    const starts = pages.map(({ started }) => started);
+    const known = this.#facts !== undefined && this.#facts.epoch !== 0n;
+    const complete = starts.every((started) => started !== undefined);
+    // Whoever has said when it started and does not any more has an answer of somebody else's in front of it.
+    if (!complete && known) return undefined;
+    this.#processes.forEach((process, i) => {
+      const page = pages[i]!;
+      if (process.known && restartedWithin(process.known, page)) process.hiddenRestarts++;
+      process.known = page;
+    });
+    const identities = this.#processes.map(
+      ({ hiddenRestarts }, i) => `${starts[i]}${hiddenRestarts > 0 ? `+${hiddenRestarts}` : ''}`,
+    );
+    const dedup = pages.flatMap(({ deduplicates }) => deduplicates ?? []);
+    const retentions = pages.flatMap(({ retentionMs }) => retentionMs ?? []);
+    return this.#set({
+      epoch: complete ? epochOf(identities) : 0n,
+      readAt,
+      deduplicates: dedup.length > 0 && dedup.every(Boolean),
+      retentionMs: retentions.length > 0 ? Math.min(...retentions) : undefined,
+      ignored: sumOf(pages),
+    });
+  }
+
+  #set(facts: StoreFacts): StoreFacts {
     const before = this.#facts;
     this.#facts = facts;
-    onChange(facts, before);
+    this.#options.onChange(facts, before);
     return facts;
   }
 }
 
-export function parseStoreMetrics(text: string, readAt: number): StoreFacts {
-  const started = /^vm_app_start_timestamp(?:\{[^}]*\})? (\S+)$/m.exec(text)?.[1];
-  const dedup = /^flag\{name="dedup\.minScrapeInterval",\s*value="([^"]*)"/m.exec(text)?.[1];
-  const retention = /^flag\{name="retentionPeriod",\s*value="([^"]*)"/m.exec(text)?.[1];
-  let ignoredRows = 0;
-  for (const [, rows] of text.matchAll(/^vm_rows_ignored_total(?:\{[^}]*\})? (\S+)$/gm))
-    ignoredRows += Number(rows) || 0;
-  return {
-    epoch:
-      started === undefined ? 0n : createHash('sha256').update(started).digest().readBigUInt64LE(0) || 1n,
-    readAt,
-    deduplicates: dedup !== undefined && dedup !== '' && !/^0[a-z]*$/.test(dedup),
-    retentionMs: retention === undefined ? undefined : parseRetention(retention),
-    ignoredRows,
-  };
+/** `/metrics` is added, unless the URL has it already (with a key behind it, for example). */
+function watched(url: string, { host, access }: StoreWatchOptions): Watched {
+  const { pathname, search, origin, host: own } = new URL(url);
+  const base = pathname.replace(/\/metrics$/, '');
+  const endpoint = new StoreEndpoint({
+    url: `${origin}${base}`,
+    connections: 1,
+    timeoutMs: POLL_TIMEOUT_MS,
+    access,
+    otherHost: own !== host,
+  });
+  return { url, endpoint, path: `/metrics${search}`, known: undefined, hiddenRestarts: 0 };
 }
 
-/** VictoriaMetrics' -retentionPeriod: a bare number is months; h, d, w, y are hours, days, weeks, years. */
-function parseRetention(text: string): number | undefined {
-  const match = /^(\d+(?:\.\d+)?)([hdwy]?)$/.exec(text);
-  if (!match) return parseDuration(text);
-  const unit = { '': MONTH_MS, h: 3_600_000, d: 86_400_000, w: 7 * 86_400_000, y: 365 * 86_400_000 }[
-    match[2] as '' | 'h' | 'd' | 'w' | 'y'
-  ];
-  return Number(match[1]) * unit;
-}
-
-async function readLimited(body: AsyncIterable<Uint8Array>, limit: number): Promise<string> {
-  const parts: Uint8Array[] = [];
-  let length = 0;
-  for await (const part of body) {
-    length += part.length;
-    if (length > limit)
-      throw new FleetError('resource_exhausted', `Cannot read answer: it is larger than ${limit} bytes`);
-    parts.push(part);
-  }
-  return Buffer.concat(parts).toString();
+function sumOf(pages: readonly ProcessMetrics[]): Map<string, number> {
+  const sum = new Map<string, number>();
+  for (const { ignored } of pages)
+    for (const [reason, rows] of ignored) sum.set(reason, (sum.get(reason) ?? 0) + rows);
+  return sum;
 }

@@ -48,6 +48,9 @@ function listen(): Promise<IngestServer> {
       alerts.evaluate(block);
       return accepted;
     },
+    status() {},
+    replays: () => [],
+    span: async () => accepted,
     event: async () => accepted,
     loss: async () => accepted,
     store: { epoch: 1n, epochAgeMs: 0, backfillOpen: true },

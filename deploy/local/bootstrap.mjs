@@ -26,6 +26,7 @@ const COMMANDS = {
   start: { run: ['deploy/local/start.ts'] },
   test: { run: VITEST },
   'test:all': { run: VITEST, env: { GPUFLEET_TESTS: 'all' } },
+  'test:fault': { run: ['test/fault/main.ts'] },
   bench: { run: ['benchmarks/main.ts'] },
   check: { run: ['deploy/local/check.ts'] },
   gpufleet: { run: ['aggregator/cli/main.ts'] },

@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { releasedContractFaults } from './released-contract.ts';
 
 const ROOT = resolve(import.meta.dirname, '..', '..');
 const BIN = join(ROOT, 'node_modules', '.bin');
@@ -19,6 +20,7 @@ interface Check {
 const CHECKS: readonly Check[] = [
   { name: 'format and lint', cure: 'npm run format', run: () => command('biome', ['check', '.']) },
   { name: 'contract lint', cure: 'see proto/buf.yaml', run: () => command('buf', ['lint'], 'proto') },
+  { name: 'released contract', cure: 'see proto/README.md', run: releasedContractHolds },
   { name: 'generated code', cure: 'npm run generate, and commit proto/gen', run: generatedIsCurrent },
   { name: 'types', cure: 'tsc --noEmit', run: () => command('tsc', ['--noEmit']) },
   { name: 'dead code', cure: 'knip', run: () => command('knip', []) },
@@ -33,6 +35,12 @@ function command(tool: string, args: readonly string[], folder = '.'): boolean {
   });
   if (result.error !== undefined) console.error(`Cannot run ${tool}: ${result.error.message}`);
   return result.status === 0;
+}
+
+function releasedContractHolds(): boolean {
+  const faults = releasedContractFaults(join(ROOT, 'proto'));
+  for (const fault of faults) console.error(fault);
+  return faults.length === 0;
 }
 
 /** Generates into a temporary folder and compares with what is committed, so that a check changes nothing. */

@@ -27,6 +27,20 @@ export const NATS_SERVER: ServerProgram = {
   pathInPackage: 'usr/sbin/nats-server',
 };
 
+/** A peer of ours in the benchmarks; it comes in VictoriaMetrics' own package. */
+export const VMAGENT: ServerProgram = {
+  names: ['vmagent', 'vmagent-prod'],
+  debianPackage: 'victoria-metrics',
+  pathInPackage: 'usr/bin/vmagent',
+};
+
+/** The other peer. Its web pages are in packages of their own, which nobody needs here. */
+export const PROMETHEUS: ServerProgram = {
+  names: ['prometheus'],
+  debianPackage: 'prometheus',
+  pathInPackage: 'usr/bin/prometheus',
+};
+
 /** The binary on PATH, else the cached one, else downloaded (`download: false`: not even tried). */
 export async function findServer(
   program: ServerProgram,

@@ -7,6 +7,8 @@ export type ErrorCode =
   | 'permission_denied'
   | 'not_found'
   | 'resource_exhausted'
+  /** The two sides' versions do not fit: one of them must be updated. */
+  | 'version_mismatch'
   | 'data_loss'
   | 'internal';
 

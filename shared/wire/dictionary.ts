@@ -7,13 +7,27 @@ import {
 } from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import type { Dictionary, Kind, Labels, Series } from '#shared/model/dictionary.ts';
+import { Interned } from './intern.ts';
 
 /** Most series that one dictionary may hold: ten times the default limit of a whole node. */
 export const MAX_DICTIONARY_SERIES = 100_000;
 export const MAX_LABELS = 24;
 export const MAX_LABEL_BYTES = 1024;
+/**
+ * Most bytes of all labels of a dictionary as each series carries them, LABEL_OVERHEAD a label added. On the wire a
+ * label is an index of two bytes, but every series is laid out in full for the store: without this 4 MiB of indices
+ * could ask for more than a gigabyte. 3 KiB for each of 10,000 series, the default limit of a node.
+ */
+export const MAX_DICTIONARY_LABEL_BYTES = 32 * 2 ** 20;
+/** What a label takes beside its text, in memory and in a request. */
+const LABEL_OVERHEAD = 32;
+/** Most bytes of a dictionary in its message: a stream takes 4 MiB. */
+export const MAX_DICTIONARY_BYTES = 3 * 2 ** 20;
+const MAX_GROUP_LENGTH = 256;
 /** Powers of ten that float64 holds exactly are 0 to 22; sums of both signs stay inside. */
 export const MAX_DECIMALS = 15;
+
+const interned = new Interned();
 
 const KIND_TO_WIRE: Record<Kind, WireKind> = {
   gauge: WireKind.GAUGE,
@@ -50,18 +64,28 @@ export function dictionaryFromWire(wire: WireDictionary): Dictionary {
     fail(`${wire.series.length} series, at most ${MAX_DICTIONARY_SERIES} are allowed`);
   }
   if (wire.symbols[0] !== '') fail('symbols[0] is not empty');
+  if (wire.group.length > MAX_GROUP_LENGTH) fail(`its group has ${wire.group.length} characters`);
+  const symbols = wire.symbols.map((text) => interned.of(text));
   const symbol = (index: number, slot: number): string =>
-    wire.symbols[index] ?? (fail(`slot ${slot} names symbol ${index} of ${wire.symbols.length}`) as never);
+    symbols[index] ?? (fail(`slot ${slot} names symbol ${index} of ${wire.symbols.length}`) as never);
 
   const series: Series[] = new Array(wire.series.length);
+  const lists = new Map<string, Labels>();
+  let labelBytes = 0;
   for (let slot = 0; slot < wire.series.length; slot++) {
     const entry = wire.series[slot]!;
     if (entry.labels.length % 2 !== 0) fail(`slot ${slot} has an odd number of label references`);
     if (entry.labels.length > 2 * MAX_LABELS) fail(`slot ${slot} has more than ${MAX_LABELS} labels`);
     if (Math.abs(entry.decimals) > MAX_DECIMALS) fail(`slot ${slot} has ${entry.decimals} decimals`);
-    const labels: [string, string][] = [];
-    for (let i = 0; i < entry.labels.length; i += 2) {
-      labels.push([symbol(entry.labels[i]!, slot), symbol(entry.labels[i + 1]!, slot)]);
+    // The fifty series of a GPU have the same labels: they share one list.
+    const key = entry.labels.join();
+    let labels = lists.get(key);
+    if (!labels) {
+      const list: [string, string][] = [];
+      for (let i = 0; i < entry.labels.length; i += 2)
+        list.push([symbol(entry.labels[i]!, slot), symbol(entry.labels[i + 1]!, slot)]);
+      labels = list;
+      lists.set(key, labels);
     }
     const one: Series = {
       name: symbol(entry.name, slot),
@@ -73,6 +97,9 @@ export function dictionaryFromWire(wire: WireDictionary): Dictionary {
     };
     const fault = seriesFault(one);
     if (fault) fail(`slot ${slot}: ${fault}`);
+    for (const [name, value] of labels) labelBytes += name.length + value.length + LABEL_OVERHEAD;
+    if (labelBytes > MAX_DICTIONARY_LABEL_BYTES)
+      fail(`its labels take more than ${MAX_DICTIONARY_LABEL_BYTES / 2 ** 20} MiB at slot ${slot}`);
     series[slot] = one;
   }
   const expected = hashOf(toWire(wire.group, wire.intervalMs, series));
@@ -80,9 +107,15 @@ export function dictionaryFromWire(wire: WireDictionary): Dictionary {
   return { hash: wire.hash, group: wire.group, intervalMs: wire.intervalMs, series };
 }
 
-/** The bytes for disk. */
+/** The bytes for disk. Throws `resource_exhausted` for one that no stream would take. */
 export function encodeDictionary(dictionary: Dictionary): Uint8Array {
-  return toBinary(DictionarySchema, dictionaryToWire(dictionary, 0));
+  const bytes = toBinary(DictionarySchema, dictionaryToWire(dictionary, 0));
+  if (bytes.length > MAX_DICTIONARY_BYTES)
+    throw new FleetError(
+      'resource_exhausted',
+      `Cannot record group "${dictionary.group}": the names and labels of its ${dictionary.series.length} series take ${bytes.length} bytes, ${MAX_DICTIONARY_BYTES} are allowed; leave out series or shorten labels`,
+    );
+  return bytes;
 }
 
 export function decodeDictionary(bytes: Uint8Array): Dictionary {

@@ -50,13 +50,15 @@ export class FrameDecoder {
     const cursor = this.#cursor;
     cursor.bytes = frame;
     cursor.at = 1;
+    // From the first throw on: the next difference would be laid over a tick that this frame was to follow.
+    const follows = this.#ready;
+    this.#ready = false;
     const flags = frame[0];
     if (flags === undefined) throw this.#fault('it is empty');
     if ((flags & ~KNOWN_FLAGS) !== 0) throw this.#fault(`its flags ${flags} are not known`);
     const isKey = (flags & FLAG_KEYFRAME) !== 0;
     if (isKey) this.#reset();
-    else if (!this.#ready) throw this.#fault('it is a difference, and no keyframe came before it');
-    this.#ready = false;
+    else if (!follows) throw this.#fault('it is a difference, and no keyframe came before it');
 
     const time = readVarint(cursor);
     const timeDelta = isKey ? 0 : this.#timeDelta + unzigzag(time);

@@ -13,21 +13,24 @@ import { crc32c } from './crc32c.ts';
 /*
  * A record on disk:
  *
- *   version    1 byte    RECORD_VERSION
+ *   version    1 byte    RECORD_VERSION, or 1
  *   kind       1 byte    RecordKind
- *   checksum   4 bytes   CRC-32C, little endian, over version, kind and body
- *   body       the rest: a tick is 8 bytes of dictionary hash (LE) and a keyframe; the others are protobuf
+ *   checksum   4 bytes   CRC-32C, little endian, over the key that it lies under, version, kind and body;
+ *                        version 1 leaves the key out
+ *   body       the rest: a tick is 8 bytes of dictionary hash (LE) and a frame, on its own a keyframe; a segment
+ *              is many records in one (segment.ts); the others are protobuf
  *
- * LevelDB reads a flipped byte back without a word: the checksum is ours.
+ * LevelDB reads a flipped byte back without a word: the checksum is ours. The key is in it, because a flipped key
+ * would show the record at another's place.
  */
-export const RECORD_VERSION = 1;
+export const RECORD_VERSION = 2;
 const HEADER_BYTES = 6;
 
-/** The numbers are part of the disk format. */
-export const RecordKind = { Tick: 1, Event: 2, Dictionary: 3, Loss: 4 } as const;
+/** The numbers are part of the disk format. A segment is never sent: reading it gives the records inside. */
+export const RecordKind = { Tick: 1, Event: 2, Dictionary: 3, Loss: 4, Segment: 5 } as const;
 export type RecordKind = (typeof RecordKind)[keyof typeof RecordKind];
 
-export function sealRecord(kind: RecordKind, ...body: Uint8Array[]): Buffer {
+export function sealRecord(key: Uint8Array, kind: RecordKind, ...body: Uint8Array[]): Buffer {
   let length = HEADER_BYTES;
   for (const part of body) length += part.length;
   const record = Buffer.allocUnsafe(length);
@@ -38,7 +41,7 @@ export function sealRecord(kind: RecordKind, ...body: Uint8Array[]): Buffer {
     record.set(part, at);
     at += part.length;
   }
-  record.writeUInt32LE(checksum(record), 2);
+  record.writeUInt32LE(checksum(record, crc32c(key)), 2);
   return record;
 }
 
@@ -47,20 +50,24 @@ export interface OpenedRecord {
   readonly body: Uint8Array;
 }
 
-/** Throws `data_loss` where the record is cut, flipped, or of a newer format. The body is a view of `record`. */
-export function openRecord(record: Uint8Array): OpenedRecord {
+/**
+ * Throws `data_loss` where the record is cut, flipped, in another's place, or of a newer format. The body is a
+ * view of `record`.
+ */
+export function openRecord(key: Uint8Array, record: Uint8Array): OpenedRecord {
   if (record.length < HEADER_BYTES) throw damaged(`it has ${record.length} bytes`);
   const version = record[0]!;
   const kind = record[1]!;
   const view = new DataView(record.buffer, record.byteOffset, record.length);
-  if (view.getUint32(2, true) !== checksum(record)) throw damaged('its checksum does not match');
-  if (version !== RECORD_VERSION) throw damaged(`its format ${version} is not known`);
-  if (kind < 1 || kind > 4) throw damaged(`its kind ${kind} is not known`);
+  const seed = version === 1 ? 0 : crc32c(key);
+  if (view.getUint32(2, true) !== checksum(record, seed)) throw damaged('its checksum does not match');
+  if (version < 1 || version > RECORD_VERSION) throw damaged(`its format ${version} is not known`);
+  if (kind < RecordKind.Tick || kind > RecordKind.Segment) throw damaged(`its kind ${kind} is not known`);
   return { kind: kind as RecordKind, body: record.subarray(HEADER_BYTES) };
 }
 
-function checksum(record: Uint8Array): number {
-  return crc32c(record, HEADER_BYTES, record.length, crc32c(record, 0, 2));
+function checksum(record: Uint8Array, seed: number): number {
+  return crc32c(record, HEADER_BYTES, record.length, crc32c(record, 0, 2, seed));
 }
 
 function damaged(why: string): FleetError {
@@ -91,11 +98,14 @@ export function eventToWire(event: FleetEvent): WireEvent {
   });
 }
 
-/** Cuts what is over its limit: an event is never refused for its length. */
+/**
+ * Cuts what is over its limit, a time that no calendar has included: an event is never refused for its size, and
+ * one that could not be written out would come again for ever.
+ */
 export function eventFromWire(wire: WireEvent): FleetEvent {
   return {
     type: wire.type.slice(0, 64),
-    timestampMs: Number(wire.timeUnixMs),
+    timestampMs: timeFromWire(wire.timeUnixMs),
     gpu: wire.gpu.slice(0, 64),
     gpuUuid: wire.gpuUuid.slice(0, 128),
     text: wire.text.slice(0, MAX_EVENT_TEXT),
@@ -105,6 +115,13 @@ export function eventFromWire(wire: WireEvent): FleetEvent {
         .map(([name, value]) => [name.slice(0, 64), value.slice(0, 1024)]),
     ),
   };
+}
+
+/** The end of the year 9999: the last moment that a protobuf Timestamp can name, and its JSON. */
+const MAX_TIME_MS = 253_402_300_799_999;
+
+function timeFromWire(unixMs: bigint): number {
+  return Math.min(Math.max(Number(unixMs), 0), MAX_TIME_MS);
 }
 
 export function lossToWire(loss: Loss): WireLoss {
@@ -120,10 +137,10 @@ export function lossToWire(loss: Loss): WireLoss {
 
 export function lossFromWire(wire: WireLoss): Loss {
   return {
-    fromMs: Number(wire.fromUnixMs),
-    toMs: Number(wire.toUnixMs),
-    samples: Number(wire.samples),
-    reason: wire.reason as LossReason,
+    fromMs: timeFromWire(wire.fromUnixMs),
+    toMs: timeFromWire(wire.toUnixMs),
+    samples: Math.min(Number(wire.samples), Number.MAX_SAFE_INTEGER),
+    reason: wire.reason.slice(0, 64) as LossReason,
     estimated: wire.estimated,
     detail: wire.detail.slice(0, 1024),
   };

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { expect, test, vi } from 'vitest';
 import { NodeState, SampleState } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { createRegistry } from '#shared/instruments/registry.ts';
@@ -6,8 +7,10 @@ import type { Source } from '#shared/model/block.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import { AlertEngine } from '../../aggregator/alerts/alert-engine.ts';
 import { parseRules } from '../../aggregator/alerts/rules-file.ts';
-import { createFleetView } from '../../aggregator/fleet-view.ts';
+import { createFleetView, type FleetLists } from '../../aggregator/fleet-view.ts';
 import { HealthEngine } from '../../aggregator/health/health-engine.ts';
+import { DeadLetters } from '../../aggregator/ledger/dead-letters.ts';
+import { Ledger } from '../../aggregator/ledger/ledger.ts';
 import { pageOf } from '../../aggregator/query/paging.ts';
 import { LatestTable } from '../../aggregator/store/latest.ts';
 import {
@@ -19,8 +22,16 @@ import {
   series,
   xidEvent,
 } from './alerts/block-of.ts';
+import { FakeShelf } from './ledger/open-shelf.ts';
 
 const SHIPPED = new URL('../../aggregator/alerts/default-rules.yaml', import.meta.url);
+
+const NO_LISTS: FleetLists = {
+  ledger: { list: () => [] },
+  letters: { list: () => [], replay: () => Promise.resolve({ accepted: 0, refused: 0 }) },
+  replay: () => Promise.resolve({ id: '', agents: 0 }),
+  statusOf: () => undefined,
+};
 
 function viewOf() {
   const clock = new ManualClock();
@@ -37,7 +48,14 @@ function viewOf() {
     machineId: 'm',
     clockSkewSeconds: 0.5,
   });
-  return { view: createFleetView(latest, alerts, health, clock), latest, source, alerts };
+  return {
+    view: createFleetView(latest, alerts, health, clock, NO_LISTS),
+    latest,
+    source,
+    alerts,
+    health,
+    clock,
+  };
 }
 
 /** Two GPUs; the first has a MIG instance and says who made it. */
@@ -198,4 +216,62 @@ test('series that kept the names of dcgm-exporter are found by their GPU too', (
   ]);
   latest.apply(blockOf(kept, START_MS, [50], { source }));
   expect([...view.node('a')!.samples()].map(({ uuid }) => uuid)).toEqual(['GPU-5']);
+});
+
+// What the API says of the ledger must be what the ledger holds: an adapter that swaps two fields lies quietly.
+test('losses and dead letters come as they are kept, newest first, and a node says how far behind it is', async () => {
+  const { latest, alerts, health, clock } = viewOf();
+  const registry = createRegistry();
+  const shelf = new FakeShelf();
+  const ledger = await Ledger.open({ shelf, clock, registry });
+  const letters = await DeadLetters.open({ shelf, ledger, clock, registry, offer: async () => 'accepted' });
+  const orders: object[] = [];
+  const lists: FleetLists = {
+    ledger,
+    letters,
+    replay: async (order) => {
+      orders.push(order);
+      return { id: 'r', agents: 3 };
+    },
+    statusOf: (cluster, node) =>
+      cluster === 'east' && node === 'a' ? { oldestUndurableMs: 5_000, pendingSamples: 1.6 } : undefined,
+  };
+  const view = createFleetView(latest, alerts, health, clock, lists);
+  const loss = {
+    fromMs: 1,
+    toMs: 2,
+    samples: 7,
+    reason: 'trimmed',
+    estimated: true,
+    detail: 'aged',
+  } as const;
+  await ledger.record({ cluster: 'east', node: 'a' }, 'r/1', loss);
+  await letters.add({
+    ...{ cluster: 'east', node: 'b', series: 's', samples: 4, fromMs: 3, toMs: 4, status: 400 },
+    ...{ answer: 'bad', body: new Uint8Array(1) },
+  });
+  const all = { node: '', reason: '', fromMs: undefined, toMs: undefined };
+  const { rows, samples } = view.losses(all);
+  expect(samples).toBe(11);
+  expect(rows.map((row) => row.message().reason)).toEqual(['refused', 'trimmed']);
+  expect(rows[0]!.key < rows[1]!.key, 'the order of pages').toBe(true);
+  expect(rows[1]!.message()).toMatchObject({
+    ...{ cluster: 'east', node: 'a', samples: 7n, reason: 'trimmed', estimated: true, detail: 'aged' },
+    ...{ from: timestampFromMs(1), to: timestampFromMs(2), recordedAt: timestampFromMs(START_MS) },
+  });
+  expect(view.losses({ ...all, node: 'a', fromMs: 2, toMs: 9 }).samples).toBe(7);
+  expect(view.losses({ ...all, reason: 'corrupt' }).rows).toEqual([]);
+  expect(view.deadLetters('a')).toEqual([]);
+  const [letter] = view.deadLetters('').map((row) => row.message());
+  expect(letter).toMatchObject({
+    ...{ cluster: 'east', node: 'b', series: 's', samples: 4n, status: 400, answer: 'bad' },
+    ...{ from: timestampFromMs(3), to: timestampFromMs(4), recordedAt: timestampFromMs(START_MS) },
+  });
+  expect(await view.replayDeadLetters([letter!.id])).toEqual({ accepted: 1, refused: 0 });
+  expect(view.losses(all).samples).toBe(7);
+  expect(await view.replay({ fromMs: 1, toMs: 0, node: '', comment: 'c' })).toEqual({ id: 'r', agents: 3 });
+  expect(orders).toEqual([{ fromMs: 1, toMs: 0, node: '', comment: 'c' }]);
+  expect(view.node('a')!.message()).toMatchObject({
+    ...{ pendingSamples: 2n, oldestUndurableAt: timestampFromMs(5_000) },
+  });
 });

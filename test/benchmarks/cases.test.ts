@@ -1,14 +1,23 @@
 import { expect, test } from 'vitest';
 import { CASES } from '../../benchmarks/cases.ts';
 import { toJson, toTable } from '../../benchmarks/report.ts';
-import { DATA_DIR } from '../support/data.ts';
+import { DATA_DIR, skipLoudly } from '../support/data.ts';
 
 test.each(CASES)(
   'case $name still runs and gives numbers: a benchmark that rots measures nothing',
   { timeout: 60_000 },
   async (one) => {
-    const metrics = await one.run({ seed: 1, tiny: true, dataDir: DATA_DIR, log: () => {} });
-    expect(Object.keys(metrics).length).toBeGreaterThan(0);
+    const said: string[] = [];
+    const metrics = await one.run({
+      seed: 1,
+      tiny: true,
+      dataDir: DATA_DIR,
+      log: (line) => said.push(line),
+    });
+    // A case may lack a server or a right here; it says so, and where everything must be there it fails.
+    const skipped = said.find((line) => line.startsWith('SKIPPED'));
+    if (skipped !== undefined && !process.env.CI) skipLoudly(skipped);
+    else expect(Object.keys(metrics).length).toBeGreaterThan(0);
     for (const [name, value] of Object.entries(metrics)) {
       expect(value, name).toBeGreaterThan(0);
       expect(Number.isFinite(value), name).toBe(true);
@@ -17,7 +26,7 @@ test.each(CASES)(
 );
 
 test('where the reference trace is not there, the cases make their own and say so', {
-  timeout: 60_000,
+  timeout: 180_000,
 }, async () => {
   const said: string[] = [];
   for (const one of CASES) {

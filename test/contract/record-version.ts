@@ -24,6 +24,8 @@ import { createSimulatedCollector } from '../../agent/collect/simulated/simulate
 import { DEFAULT_LIMITS } from '../../aggregator/ingest/admission.ts';
 import { AgentStream } from '../../aggregator/ingest/agent-stream.ts';
 import { ingestMetrics } from '../../aggregator/ingest/ingest-metrics.ts';
+import { SpanTable } from '../../aggregator/ingest/span-table.ts';
+import { quietSink } from '../support/quiet-sink.ts';
 import { until } from '../support/wait.ts';
 import type { ExpectedRecords } from './recorded-version.ts';
 
@@ -107,7 +109,6 @@ function remembering(inner: Collector): Collector {
 /** An aggregator's end that keeps every byte and acknowledges everything. */
 async function listen() {
   const grpc = new Server();
-  const accepted = { state: 'accepted', epoch: 1n } as const;
   const definition = {
     path: '/gpufleet.telemetry.v1.IngestService/Stream',
     requestStream: true,
@@ -122,16 +123,11 @@ async function listen() {
     {
       stream: (call: ServerDuplexStream<Buffer, StreamResponse>) => {
         const stream = new AgentStream({
-          sink: {
-            connected() {},
-            disconnected() {},
-            block: async () => accepted,
-            event: async () => accepted,
-            loss: async () => accepted,
-            store: { epoch: 1n, epochAgeMs: 0, backfillOpen: true },
-          },
+          sink: quietSink(),
           limits: DEFAULT_LIMITS,
           windowBytes: 256 * 1024,
+          backfillWindowBytes: () => 256 * 1024,
+          spans: new SpanTable(),
           shard: 'recorder',
           boundNode: undefined,
           address: call.getPeer(),

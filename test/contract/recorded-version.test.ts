@@ -15,6 +15,8 @@ import { RecordBuffer } from '../../agent/buffer/record-buffer.ts';
 import { DEFAULT_LIMITS } from '../../aggregator/ingest/admission.ts';
 import { AgentStream } from '../../aggregator/ingest/agent-stream.ts';
 import { ingestMetrics } from '../../aggregator/ingest/ingest-metrics.ts';
+import { SpanTable } from '../../aggregator/ingest/span-table.ts';
+import { quietSink } from '../support/quiet-sink.ts';
 import { tempDir } from '../support/temp.ts';
 import type { ExpectedRecords } from './recorded-version.ts';
 
@@ -52,9 +54,7 @@ describe.each(readdirSync(VERSIONS))('version %s', (version) => {
     const events: FleetEvent[] = [];
     const accepted = { state: 'accepted', epoch: 1n } as const;
     const stream = new AgentStream({
-      sink: {
-        connected() {},
-        disconnected() {},
+      sink: quietSink({
         async block(block) {
           ticks.push(seenOf(block));
           return accepted;
@@ -63,11 +63,11 @@ describe.each(readdirSync(VERSIONS))('version %s', (version) => {
           events.push(event);
           return accepted;
         },
-        loss: async () => accepted,
-        store: { epoch: 1n, epochAgeMs: 0, backfillOpen: true },
-      },
+      }),
       limits: DEFAULT_LIMITS,
-      windowBytes: 1,
+      windowBytes: 2 ** 20,
+      backfillWindowBytes: () => 2 ** 20,
+      spans: new SpanTable(),
       shard: 's',
       boundNode: undefined,
       address: '',

@@ -113,12 +113,14 @@ export class FleetStack implements AsyncDisposable {
     return value === undefined ? Number.NaN : Number(value);
   }
 
-  /** Every record is accepted: none pending, none in flight. */
+  /** The backlog is accepted: none pending, none in flight. Live ticks are answered by the agent's stop. */
   async drained(): Promise<void> {
     const idle = async (): Promise<boolean> => {
       const text = await (await fetch(`http://127.0.0.1:${this.ports.exporter}/metrics`)).text();
-      const waiting = text.match(/^gpufleet_agent_(backlog_records|uplink_in_flight_bytes\S*) \S+$/gm) ?? [];
-      return waiting.length === 3 && waiting.every((line) => line.endsWith(' 0'));
+      const waiting =
+        text.match(/^gpufleet_agent_(backlog_records|uplink_in_flight_bytes\{lane="backfill"\S*) \S+$/gm) ??
+        [];
+      return waiting.length === 2 && waiting.every((line) => line.endsWith(' 0'));
     };
     await until(idle, {
       timeoutMs: 60_000,

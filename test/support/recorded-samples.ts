@@ -23,18 +23,26 @@ export async function recordedSamples(directory: string, machineId: string): Pro
   });
   const samples: SamplesBySeries = new Map();
   for (const run of buffer.runs) {
+    // Of one result a tick may be a difference from the one before it of the same dictionary.
+    const decoders = new Map<bigint, FrameDecoder>();
     for (const record of await buffer.read(run, run.first, run.last, Number.MAX_SAFE_INTEGER)) {
       if (!record.ok) throw new Error(`record ${record.sequence} of run ${run.counter}: ${record.why}`);
-      if (record.kind === RecordKind.Tick) addTick(samples, buffer, record.body);
+      if (record.kind === RecordKind.Tick) addTick(samples, buffer, decoders, record.body);
     }
   }
   return samples;
 }
 
-function addTick(samples: SamplesBySeries, buffer: RecordBuffer, body: Uint8Array): void {
+function addTick(
+  samples: SamplesBySeries,
+  buffer: RecordBuffer,
+  decoders: Map<bigint, FrameDecoder>,
+  body: Uint8Array,
+): void {
   const { hash, frame } = splitTick(body);
   const dictionary = buffer.dictionaries.get(hash)!;
-  const decoder = new FrameDecoder(dictionary);
+  const decoder = decoders.get(hash) ?? new FrameDecoder(dictionary);
+  decoders.set(hash, decoder);
   const timestampMs = decoder.decode(frame);
   dictionary.series.forEach((series, slot) => {
     if (decoder.states[slot] !== SlotState.Present) return;

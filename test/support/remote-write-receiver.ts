@@ -3,6 +3,8 @@ import { uncompress } from 'snappy';
 
 export interface ReceivedSample {
   readonly labels: Record<string, string>;
+  /** The labels as they were sent: their order, and a name that comes twice. */
+  readonly pairs: readonly (readonly [name: string, value: string])[];
   /** The value's eight bytes as hex, most significant first: bit-exact, NaN payloads too. */
   readonly bits: string;
   readonly value: number;
@@ -13,6 +15,10 @@ export interface ReceivedRequest {
   readonly method: string;
   readonly path: string;
   readonly headers: IncomingHttpHeaders;
+  /** As it was sent, compressed. */
+  readonly body: Buffer;
+  /** The protobuf message. */
+  readonly message: Buffer;
   readonly samples: readonly ReceivedSample[];
 }
 
@@ -27,7 +33,7 @@ export interface RemoteWriteReceiver extends AsyncDisposable {
   readonly url: string;
   readonly requests: readonly ReceivedRequest[];
   /** Decides the answer to a write; 204 by default. A request that was not answered 2xx is not in `stored`. */
-  answer: (request: ReceivedRequest) => Answer;
+  answer: (request: ReceivedRequest) => Answer | Promise<Answer>;
   readonly stored: readonly ReceivedSample[];
   /** What /metrics says; 404 where undefined. */
   metrics: string | undefined;
@@ -43,15 +49,23 @@ export async function startReceiver(): Promise<RemoteWriteReceiver> {
       response.writeHead(receiver.metrics === undefined ? 404 : 200).end(receiver.metrics ?? '');
       return;
     }
-    const raw = (await uncompress(Buffer.concat(parts))) as Buffer;
+    // It can be written to, and not be read.
+    if (request.method !== 'POST') {
+      response.writeHead(404).end();
+      return;
+    }
+    const sent = Buffer.concat(parts);
+    const message = (await uncompress(sent)) as Buffer;
     const received = {
-      method: request.method ?? '',
+      method: request.method,
       path: request.url ?? '',
       headers: request.headers,
-      samples: decodeWriteRequest(raw),
+      body: sent,
+      message,
+      samples: decodeWriteRequest(message),
     };
     requests.push(received);
-    const { status, body = '', headers = {} } = receiver.answer(received);
+    const { status, body = '', headers = {} } = await receiver.answer(received);
     if (status >= 200 && status < 300) stored.push(...received.samples);
     response.writeHead(status, headers).end(body);
   });
@@ -76,16 +90,19 @@ export async function startReceiver(): Promise<RemoteWriteReceiver> {
 export function decodeWriteRequest(bytes: Buffer): ReceivedSample[] {
   const samples: ReceivedSample[] = [];
   for (const series of fields(bytes).filter(({ number }) => number === 1)) {
-    const labels: Record<string, string> = {};
     const parts = fields(series.bytes!);
-    for (const label of parts.filter(({ number }) => number === 1)) {
-      const [name, value] = fields(label.bytes!);
-      labels[name!.bytes!.toString()] = value?.bytes?.toString() ?? '';
-    }
+    const pairs = parts
+      .filter(({ number }) => number === 1)
+      .map((label) => {
+        const [name, value] = fields(label.bytes!);
+        return [name!.bytes!.toString(), value?.bytes?.toString() ?? ''] as const;
+      });
+    const labels = Object.fromEntries(pairs);
     for (const sample of parts.filter(({ number }) => number === 2)) {
       const [value, timestamp] = fields(sample.bytes!);
       samples.push({
         labels,
+        pairs,
         bits: Buffer.from(value!.bytes!).reverse().toString('hex'),
         value: value!.bytes!.readDoubleLE(0),
         timestampMs: timestamp!.varint!,
@@ -99,6 +116,23 @@ interface Field {
   readonly number: number;
   readonly bytes?: Buffer;
   readonly varint?: number;
+}
+
+/**
+ * Every field that a WriteRequest has, as paths of field numbers: 1.2.1 is timeseries.samples.value. Down to the
+ * fields of labels and samples, which are the scalars of the specification.
+ */
+export function fieldPaths(message: Buffer): Set<string> {
+  const paths = new Set<string>();
+  const visit = (bytes: Buffer, prefix: string, depth: number): void => {
+    for (const { number, bytes: inner } of fields(bytes)) {
+      const path = `${prefix}${number}`;
+      paths.add(path);
+      if (inner && depth < 3) visit(inner, `${path}.`, depth + 1);
+    }
+  };
+  visit(message, '', 1);
+  return paths;
 }
 
 function fields(bytes: Buffer): Field[] {

@@ -71,7 +71,11 @@ test('mutual TLS: a node comes in with its own certificate, and with no other', 
         0,
       { timeoutMs: WAIT_MS, what: 'the refusal is counted', detail: () => stack.agent!.lastLines(5) },
     );
-    expect(await stack.agentMetric('gpufleet_agent_uplink_failures_total')).toBeGreaterThan(0);
+    await until(async () => (await stack.agentMetric('gpufleet_agent_uplink_failures_total')) > 0, {
+      timeoutMs: WAIT_MS,
+      what: 'the agent counts the failure',
+      detail: () => stack.agent!.lastLines(20),
+    });
     expect(stack.agent!.output).toContain('belongs to node');
     expect((await stack.getJson<Nodes>('/api/v1/nodes')).nodes).toEqual([]);
   }

@@ -1,80 +1,23 @@
-import { readdir, rm, writeFile } from 'node:fs/promises';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { createRegistry } from '#shared/instruments/registry.ts';
-import { silentLogger } from '#shared/logging/logger.ts';
-import type { Clock } from '#shared/model/clock.ts';
-import type { Dictionary } from '#shared/model/dictionary.ts';
-import { createDictionary } from '#shared/wire/dictionary.ts';
-import { FrameDecoder } from '#shared/wire/frame-decoder.ts';
-import { decodeLossWire, lossFromWire, RecordKind, splitTick } from '#shared/wire/record.ts';
+import { RecordKind } from '#shared/wire/record.ts';
 import { recordKey } from '../../../agent/buffer/keys.ts';
 import { openLevel } from '../../../agent/buffer/level-database.ts';
-import { RecordBuffer } from '../../../agent/buffer/record-buffer.ts';
 import { tempDir } from '../../support/temp.ts';
+import { clockAt, dictionaryOf, lossesOf, openBuffer, START, tickOf, ticksOf } from './test-buffer.ts';
 
-const dictionaryOf = (group: string, names: string[]): Dictionary =>
-  createDictionary(
-    group,
-    1000,
-    names.map((name) => ({ name, labels: [], kind: 'gauge', decimals: 0, help: '', unit: '' })),
-  );
 const G = dictionaryOf('g', ['a', 'b']);
-const clockAt = (time: { now: number }): Clock => ({ now: () => time.now, monotonic: () => time.now });
-const START = 1_780_000_000_000;
-
-function open(
-  directory: string,
-  overrides: Partial<Parameters<typeof RecordBuffer.open>[0]> = {},
-): Promise<RecordBuffer> {
-  return RecordBuffer.open({
-    directory,
-    machineId: 'machine-1',
-    maxAgeMs: 86_400_000,
-    maxBytes: 2 ** 30,
-    clock: clockAt({ now: START }),
-    logger: silentLogger,
-    registry: createRegistry(),
-    ...overrides,
-  });
-}
-
-function tick(dictionary: Dictionary, timestampMs: number, ...values: number[]) {
-  return {
-    dictionary,
-    timestampMs,
-    values: Float64Array.from(values),
-    states: new Uint8Array(values.length),
-  };
-}
-
-async function ticksOf(buffer: RecordBuffer, run = buffer.runs[0]!): Promise<[number, number[]][]> {
-  const found: [number, number[]][] = [];
-  for (const record of await buffer.read(run, run.first, run.last, 1e9)) {
-    if (!record.ok || record.kind !== RecordKind.Tick) continue;
-    const { hash, frame } = splitTick(record.body);
-    const decoder = new FrameDecoder(buffer.dictionaries.get(hash)!);
-    found.push([decoder.decode(frame), [...decoder.values]]);
-  }
-  return found;
-}
-
-async function lossesOf(buffer: RecordBuffer) {
-  const records = await buffer.read(buffer.live, 1, buffer.live.last, 1e9);
-  return records.flatMap((record) =>
-    record.ok && record.kind === RecordKind.Loss ? [lossFromWire(decodeLossWire(record.body))] : [],
-  );
-}
 
 test('what was appended is there after a restart, run by run, with its dictionary', async () => {
   await using dir = tempDir();
   {
-    await using buffer = await open(dir.path);
-    await buffer.appendTick(tick(G, START, 1, 2)).stored;
-    await buffer.appendTick(tick(G, START + 1000, 3, 4)).stored;
+    await using buffer = await openBuffer(dir.path);
+    await buffer.appendTick(tickOf(G, START, 1, 2)).stored;
+    await buffer.appendTick(tickOf(G, START + 1000, 3, 4)).stored;
     buffer.saveFact('xid/GPU-1', '79');
   }
-  await using again = await open(dir.path);
+  await using again = await openBuffer(dir.path);
   expect(
     again.runs.map(({ counter, first, last, cleanEnd }) => ({ counter, first, last, cleanEnd })),
   ).toEqual([
@@ -92,12 +35,12 @@ test('what was appended is there after a restart, run by run, with its dictionar
 test('durable marks survive a restart', async () => {
   await using dir = tempDir();
   {
-    await using buffer = await open(dir.path);
-    for (let i = 0; i < 5; i++) await buffer.appendTick(tick(G, START + i, i, i)).stored;
+    await using buffer = await openBuffer(dir.path);
+    for (let i = 0; i < 5; i++) await buffer.appendTick(tickOf(G, START + i, i, i)).stored;
     buffer.live.durable.add(1, 4);
     await buffer.saveMarks(buffer.live);
   }
-  await using again = await open(dir.path);
+  await using again = await openBuffer(dir.path);
   expect(again.runs[0]!.durable.ranges).toEqual([{ first: 1, last: 4 }]);
 });
 
@@ -105,8 +48,8 @@ describe('what LevelDB would hide is said', () => {
   test('a flipped byte and a missing record come back as such, their neighbours whole', async () => {
     await using dir = tempDir();
     {
-      await using buffer = await open(dir.path);
-      for (let i = 0; i < 5; i++) await buffer.appendTick(tick(G, START + i, i, i)).stored;
+      await using buffer = await openBuffer(dir.path);
+      for (let i = 0; i < 5; i++) await buffer.appendTick(tickOf(G, START + i, i, i)).stored;
     }
     const db = await openLevel(join(dir.path, 'buffer'));
     const flipped = Buffer.from((await db.get(recordKey(1, 3)))!);
@@ -114,7 +57,7 @@ describe('what LevelDB would hide is said', () => {
     await db.put(recordKey(1, 3), flipped);
     await db.del(recordKey(1, 5));
     await db.close();
-    await using again = await open(dir.path);
+    await using again = await openBuffer(dir.path);
     const records = await again.read(again.runs[0]!, 1, 6, 1e9);
     expect(records.map((record) => (record.ok ? 'ok' : record.why))).toEqual([
       'ok',
@@ -126,44 +69,11 @@ describe('what LevelDB would hide is said', () => {
     ]);
   });
 
-  test.each([
-    ['a cloned disk', async () => {}, { machineId: 'machine-2' }, /another machine/],
-    [
-      'a newer format',
-      (path: string) => writeFile(join(path, 'buffer.json'), '{"format":99,"machineId":"machine-1"}'),
-      {},
-      /format 99/,
-    ],
-    [
-      'a database that is damaged',
-      async (path: string) => {
-        for (const file of await readdir(join(path, 'buffer'))) {
-          if (file.startsWith('MANIFEST')) await writeFile(join(path, 'buffer', file), 'garbage');
-        }
-      },
-      {},
-      /set aside/,
-    ],
-  ])('%s is set aside, kept, and recorded as a loss', async (_, damage, overrides, detail) => {
-    await using dir = tempDir();
-    {
-      await using buffer = await open(dir.path);
-      await buffer.appendTick(tick(G, START, 1, 2)).stored;
-    }
-    await damage(dir.path);
-    await using again = await open(dir.path, overrides);
-    expect(again.runs.length).toBe(1);
-    expect(await lossesOf(again)).toMatchObject([
-      { reason: 'corrupt', estimated: true, detail: expect.stringMatching(detail) },
-    ]);
-    expect((await readdir(dir.path)).some((file) => file.startsWith('buffer.aside-'))).toBe(true);
-  });
-
   test('two agents on one folder: the second says so and touches nothing', async () => {
     await using dir = tempDir();
-    await using buffer = await open(dir.path);
-    await expect(open(dir.path)).rejects.toThrow(/another agent has it open/);
-    await buffer.appendTick(tick(G, START, 1, 2)).stored;
+    await using buffer = await openBuffer(dir.path);
+    await expect(openBuffer(dir.path)).rejects.toThrow(/another agent has it open/);
+    await buffer.appendTick(tickOf(G, START, 1, 2)).stored;
   });
 });
 
@@ -171,8 +81,8 @@ describe('the ring', () => {
   test('by age: durable records go silently, others as a loss with their time and count', async () => {
     await using dir = tempDir();
     const time = { now: START };
-    await using buffer = await open(dir.path, { clock: clockAt(time), maxAgeMs: 60_000 });
-    for (let i = 0; i < 10; i++) await buffer.appendTick(tick(G, START + i * 1000, i, i)).stored;
+    await using buffer = await openBuffer(dir.path, { clock: clockAt(time), maxAgeMs: 60_000 });
+    for (let i = 0; i < 10; i++) await buffer.appendTick(tickOf(G, START + i * 1000, i, i)).stored;
     buffer.live.durable.add(1, 5);
     time.now = START + 66_500;
     await buffer.trim();
@@ -184,24 +94,42 @@ describe('the ring', () => {
     ]);
   });
 
-  test('by size: it goes down to nine tenths and stays bounded', async () => {
+  test('by size, as it lies on the disk: an outage must not fill it, and every lost sample is counted', async () => {
     await using dir = tempDir();
-    await using buffer = await open(dir.path, { maxBytes: 20_000 });
-    for (let i = 0; i < 2_000; i++) void buffer.appendTick(tick(G, START + i, i * 1e9, i * 1e9)).stored;
-    await buffer.appendTick(tick(G, START + 2_000, 1, 1)).stored;
-    expect(buffer.bytes).toBeGreaterThan(40_000);
-    for (let i = 0; i < 5; i++) await buffer.trim();
-    expect(buffer.bytes).toBeLessThanOrEqual(20_000);
-    expect((await lossesOf(buffer)).reduce((sum, { samples }) => sum + samples, 0)).toBeGreaterThan(2_000);
-    expect((await ticksOf(buffer, buffer.live)).length).toBeGreaterThan(100);
+    const maxBytes = 2 ** 20;
+    const wide = dictionaryOf(
+      'wide',
+      Array.from({ length: 200 }, (_, i) => `m_${i}`),
+    );
+    await using buffer = await openBuffer(dir.path, { maxBytes });
+    const measured = (): number =>
+      readdirSync(join(dir.path, 'buffer')).reduce(
+        (sum, name) => sum + (statSync(join(dir.path, 'buffer', name), { throwIfNoEntry: false })?.size ?? 0),
+        0,
+      );
+    let at = START;
+    for (let round = 0; round < 8; round++) {
+      for (let i = 0; i < 500; i++) {
+        const values = wide.series.map((_, slot) => Math.imul(at + slot, 2_654_435_761) >>> 0);
+        void buffer.appendTick(tickOf(wide, at++, ...values)).stored;
+      }
+      await buffer.appendTick(tickOf(wide, at++, ...new Array(200).fill(1))).stored;
+      await buffer.trim();
+      // Two logs of a write buffer, a sixteenth of the ring each.
+      expect(measured()).toBeLessThanOrEqual(maxBytes * 1.2 + maxBytes / 8);
+    }
+    const kept = (await ticksOf(buffer, buffer.live)).length;
+    const lost = (await lossesOf(buffer)).reduce((sum, { samples }) => sum + samples, 0);
+    expect(kept).toBeGreaterThan(300);
+    expect(lost).toBe((8 * 501 - kept) * 200);
   });
 
   test('dictionaries leave with the last record that uses them: churning series must not fill the disk', async () => {
     await using dir = tempDir();
     const time = { now: START };
-    await using buffer = await open(dir.path, { clock: clockAt(time), maxAgeMs: 60_000 });
+    await using buffer = await openBuffer(dir.path, { clock: clockAt(time), maxAgeMs: 60_000 });
     for (let i = 0; i < 50; i++)
-      await buffer.appendTick(tick(dictionaryOf('g', [`m_${i}`]), START + i * 1000, i)).stored;
+      await buffer.appendTick(tickOf(dictionaryOf('g', [`m_${i}`]), START + i * 1000, i)).stored;
     expect(buffer.dictionaries.size).toBe(50);
     time.now = START + 100_000;
     await buffer.trim();
@@ -210,23 +138,97 @@ describe('the ring', () => {
   });
 });
 
-test('a disk that takes nothing rejects the append, says so, and works again later', async () => {
-  await using dir = tempDir();
-  await using buffer = await open(dir.path);
-  await buffer.appendTick(tick(G, START, 1, 2)).stored;
-  await rm(join(dir.path, 'buffer'), { recursive: true });
-  // LevelDB still holds its open log; force a new file by filling the write buffer.
-  const big = dictionaryOf(
-    'big',
-    Array.from({ length: 5_000 }, (_, i) => `m_${i}`),
-  );
-  let failed = false;
-  for (let i = 0; i < 400 && !failed; i++) {
-    const values = Array.from({ length: 5_000 }, (_, slot) => slot * 1e12 + i);
-    await buffer.appendTick(tick(big, START + i, ...values)).stored.catch(() => {
-      failed = true;
-    });
+describe('a backlog', () => {
+  /** 200 ticks of two groups and an event, five minutes ago. */
+  async function backlog(path: string, time: { now: number }) {
+    const buffer = await openBuffer(path, { clock: clockAt(time) });
+    const other = dictionaryOf('h', ['c']);
+    for (let i = 0; i < 200; i++) {
+      time.now += 1000;
+      void buffer.appendTick(tickOf(i % 2 ? other : G, time.now, ...(i % 2 ? [i] : [i, -i]))).stored;
+      if (i === 50)
+        await buffer.appendEvent({
+          type: 'xid',
+          timestampMs: time.now,
+          gpu: '0',
+          gpuUuid: '',
+          text: 'Xid 79',
+          attributes: {},
+        }).stored;
+    }
+    await buffer.saveMarks(buffer.live);
+    return buffer;
   }
-  expect(failed).toBe(true);
-  expect(buffer.writable).toBe(false);
+
+  test('is compacted once it is old, and not before: what is delivered in time is not coded twice', async () => {
+    await using dir = tempDir();
+    const time = { now: START };
+    await using buffer = await backlog(dir.path, time);
+    const before = await ticksOf(buffer, buffer.live);
+    time.now = START + 119_000;
+    expect(await buffer.compact()).toBe(false);
+    time.now = START + 600_000;
+    while (await buffer.compact());
+    expect(await ticksOf(buffer, buffer.live)).toEqual(before);
+  });
+
+  test('of an earlier run is compacted whole; durable records are left as they are', async () => {
+    await using dir = tempDir();
+    const time = { now: START };
+    {
+      await using buffer = await backlog(dir.path, time);
+      buffer.live.durable.add(1, 100);
+      await buffer.saveMarks(buffer.live);
+    }
+    {
+      await using again = await openBuffer(dir.path, { clock: clockAt(time) });
+      while (await again.compact());
+      expect(await ticksOf(again)).toHaveLength(200);
+    }
+    const db = await openLevel(join(dir.path, 'buffer'));
+    const kinds: number[] = [];
+    const range = { gte: recordKey(1, 0), lt: recordKey(2, 0) };
+    for await (const [, value] of db.iterator(range)) kinds.push(value[1]!);
+    await db.close();
+    expect(kinds.slice(0, 100)).not.toContain(RecordKind.Segment);
+    expect(kinds.slice(100).every((kind) => kind === RecordKind.Segment)).toBe(true);
+    expect(kinds.length).toBeLessThan(104);
+  });
+
+  test('a damaged segment costs its records and says so of each of them', async () => {
+    await using dir = tempDir();
+    const time = { now: START };
+    {
+      await using buffer = await backlog(dir.path, time);
+      time.now += 600_000;
+      while (await buffer.compact());
+    }
+    const db = await openLevel(join(dir.path, 'buffer'));
+    const [[key, value] = []] = await db.iterator({ gte: recordKey(1, 0), limit: 1 }).all();
+    value![30]! ^= 1;
+    await db.put(key!, value!);
+    await db.close();
+    await using again = await openBuffer(dir.path);
+    const records = await again.read(again.runs[0]!, 1, again.runs[0]!.last, 1e9);
+    const lost = records.filter(({ ok }) => !ok);
+    expect(lost.map(({ sequence }) => sequence)).toEqual(Array.from({ length: 64 }, (_, i) => i + 1));
+    expect(lost.every((record) => !record.ok && /checksum/.test(record.why))).toBe(true);
+  });
+
+  test('can be asked for times: a replay begins where it should, across a step of the clock', async () => {
+    await using dir = tempDir();
+    const time = { now: START };
+    await using buffer = await openBuffer(dir.path, { clock: clockAt(time) });
+    // Sequence 1 is the dictionary; the clock steps back by 30 s after 60 ticks.
+    const times = Array.from({ length: 120 }, (_, i) => START + i * 1000 - (i < 60 ? 0 : 30_000));
+    for (const at of times) void buffer.appendTick(tickOf(G, at, 1, 2)).stored;
+    await buffer.saveMarks(buffer.live);
+    expect(await buffer.timeOf(buffer.live, 1)).toBe(START);
+    expect(await buffer.timeOf(buffer.live, 11)).toBe(START + 9_000);
+    expect(await buffer.firstAtOrAfter(buffer.live, START + 9_000)).toBe(11);
+    expect(await buffer.firstAtOrAfter(buffer.live, START + 45_000)).toBe(47);
+    expect(await buffer.firstAtOrAfter(buffer.live, START + 85_500)).toBe(118);
+    expect(await buffer.firstAtOrAfter(buffer.live, START + 999_000)).toBeUndefined();
+    expect(buffer.samplesIn(buffer.live, 1, 121)).toBe(240);
+  });
 });

@@ -25,6 +25,7 @@ async function run(
 ) {
   let offset = 0;
   const clock: Clock = { now: () => Date.now() + offset, monotonic: () => performance.now() };
+  let shifts = 0;
   const seen = { stamps: [] as number[], failures: [] as unknown[], steps: [] as number[] };
   const stop = new AbortController();
   const running = schedule(
@@ -32,6 +33,7 @@ async function run(
       collector: { name: 's', intervalMs: 20, collect, async [Symbol.asyncDispose]() {} },
       clock,
       phase: 0.5,
+      shift: () => shifts++,
       onReading: async ({ timestampMs }) => void seen.stamps.push(timestampMs),
       onFailure: (error) => seen.failures.push(error),
       onClockStep: async (ms) => void seen.steps.push(ms),

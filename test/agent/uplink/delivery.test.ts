@@ -91,3 +91,24 @@ test('durable marks on disk are not sent again after a restart', () => {
   const delivery = new Delivery(() => [old, run(2, 1, 0)]);
   expect(delivery.nextPending(0)).toEqual({ run: 1, first: 7, last: 10 });
 });
+
+test('a replay makes pending again what was accepted or durable, and leaves what is in flight to its answer', () => {
+  const live = run(1, 1, 30);
+  const delivery = new Delivery(() => [live]);
+  for (let sequence = 1; sequence <= 30; sequence++) delivery.sent(1, sequence, 10, 'live');
+  delivery.accepted({ run: 1, first: 1, last: 10 }, 5n, 0);
+  delivery.observe(5n, 31_000);
+  expect(live.durable.ranges).toEqual([{ first: 1, last: 10 }]);
+  delivery.accepted({ run: 1, first: 11, last: 20 }, 5n, 40_000);
+  expect(delivery.oldestUndurable(30)).toEqual({ run: 1, sequence: 11 });
+
+  expect(delivery.replay({ run: 1, first: 5, last: 25 })).toEqual([{ first: 5, last: 20 }]);
+  expect(live.durable.ranges).toEqual([{ first: 1, last: 4 }]);
+  expect(delivery.nextPending(30)).toEqual({ run: 1, first: 5, last: 20 });
+  expect(delivery.oldestUndurable(30)).toEqual({ run: 1, sequence: 5 });
+  // What was accepted before the replay must not become durable by it: the store may have been set back since.
+  delivery.observe(5n, 100_000);
+  expect(live.durable.ranges).toEqual([{ first: 1, last: 4 }]);
+  delivery.accepted({ run: 1, first: 21, last: 30 }, 5n, 100_000);
+  expect(delivery.pendingRecords(30)).toBe(16);
+});

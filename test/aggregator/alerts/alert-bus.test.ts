@@ -11,6 +11,7 @@ import { systemClock } from '#shared/model/clock.ts';
 import { type AlertBus, type AlertBusOptions, createAlertBus } from '../../../aggregator/alerts/alert-bus.ts';
 import { decodeAlert } from '../../../aggregator/alerts/alert-message.ts';
 import { type AlertSpool, openAlertSpool } from '../../../aggregator/alerts/alert-spool.ts';
+import { EventSpool } from '../../../aggregator/alerts/event-spool.ts';
 import { startNats } from '../../support/nats-server.ts';
 import { tempDir } from '../../support/temp.ts';
 import { until } from '../../support/wait.ts';
@@ -33,9 +34,11 @@ async function openBus(
 ): Promise<Opened> {
   const registry = createRegistry();
   const spool = await openAlertSpool(folder, { logger: silentLogger, registry });
+  const events = await EventSpool.open(`${folder}-events`, { logger: silentLogger, registry });
   const bus = await createAlertBus({
     nats: url === undefined ? undefined : { servers: [url] },
     spool,
+    events,
     clock: systemClock,
     logger: silentLogger,
     registry,
@@ -47,6 +50,7 @@ async function openBus(
     registry,
     async [Symbol.asyncDispose]() {
       await bus[Symbol.asyncDispose]();
+      await events[Symbol.asyncDispose]();
       await spool[Symbol.asyncDispose]();
     },
   };
@@ -310,8 +314,8 @@ describe('the alert bus', () => {
     await using nats = await startNats();
     await using temp = tempDir('bus');
     await using opened = await openBus(join(temp.path, 'spool'), nats.url);
-    opened.bus.publishEvent(SOURCE, xidEvent(79, START_MS), true);
-    opened.bus.publishEvent(SOURCE, xidEvent(79, START_MS), true);
+    await opened.bus.publishEvent(SOURCE, xidEvent(79, START_MS), true);
+    await opened.bus.publishEvent(SOURCE, xidEvent(79, START_MS), true);
     const connection = await connect({ servers: nats.url });
     await until(() => opened.bus.status().nats === 'connected', {
       timeoutMs: 10_000,
@@ -340,7 +344,7 @@ describe('the alert bus', () => {
     {
       await using opened = await openBus(folder, undefined);
       opened.bus.publish(alertOf('0', 1));
-      opened.bus.publishEvent(SOURCE, xidEvent(79, START_MS), false);
+      await opened.bus.publishEvent(SOURCE, xidEvent(79, START_MS), false);
       expect(opened.bus.status().nats).toBe('off');
     }
     await using opened = await openBus(folder, undefined);
@@ -359,9 +363,11 @@ describe('the alert bus', () => {
       tail: () => real.tail(),
     });
     Object.defineProperty(spool, 'waitingCount', { get: () => real.waitingCount });
+    await using events = await EventSpool.open(join(temp.path, 'events'), { logger: silentLogger, registry });
     await using bus = await createAlertBus({
       nats: { servers: [nats.url] },
       spool,
+      events,
       clock: systemClock,
       logger: silentLogger,
       registry,

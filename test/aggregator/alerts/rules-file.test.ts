@@ -27,6 +27,7 @@ describe('the shipped rules', () => {
       'gpu-temperature',
       'gpu-power-over-limit',
       'gpu-xid-critical',
+      'samples-lost',
     ]);
     expect(rules.warnings).toEqual([]);
   });

@@ -72,6 +72,18 @@ describe('the command, against a real aggregator', () => {
     expect(top.output).toMatch(/^1\/1 nodes up {2}2 GPUs/);
   });
 
+  test('the ledger of a fleet that lost nothing is empty, and a replay reaches the agent that is connected', async () => {
+    expect(await gpufleet('losses')).toEqual({ code: 0, output: 'nothing is lost\n' });
+    expect(await gpufleet('dead-letters')).toEqual({ code: 0, output: 'no dead letters\n' });
+    const asked = await gpufleet('replay', '--from', '1h', '--token', OPERATOR);
+    expect(asked).toEqual({
+      code: 0,
+      output: expect.stringMatching(/^1 agent was asked to send again since /),
+    });
+    const elsewhere = await gpufleet('replay', '--from', '1h', '--node', 'nobody', '--token', OPERATOR);
+    expect(elsewhere.output).toMatch(/^0 agents were asked/);
+  });
+
   test('each kind of failure has its exit code and one sentence', async () => {
     expect(await gpufleet('gpu', 'GPU-none')).toEqual({
       code: 3,

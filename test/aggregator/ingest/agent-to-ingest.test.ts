@@ -2,11 +2,18 @@ import { credentials, ServerCredentials } from '@grpc/grpc-js';
 import { describe, expect, test } from 'vitest';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
+import type { BlockSpan } from '#shared/model/block.ts';
 import { systemClock } from '#shared/model/clock.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
+import type { Loss } from '#shared/model/loss.ts';
 import { Agent } from '../../../agent/agent.ts';
 import { IngestServer, type IngestServerOptions } from '../../../aggregator/ingest/ingest-server.ts';
-import type { IngestSink, Outcome } from '../../../aggregator/ingest/ingest-sink.ts';
+import type {
+  AgentStatus,
+  IngestSink,
+  Outcome,
+  ReplayOrder,
+} from '../../../aggregator/ingest/ingest-sink.ts';
 import { fakeCollector } from '../../support/fake-collector.ts';
 import { tempDir } from '../../support/temp.ts';
 import { until } from '../../support/wait.ts';
@@ -29,11 +36,27 @@ class RecordingSink implements IngestSink {
     this.blocks.push({ timestampMs, values: [...values], live });
     return this.outcome();
   }
+  readonly statuses: AgentStatus[] = [];
+  orders: ReplayOrder[] = [];
+  status(_: unknown, status: AgentStatus): void {
+    this.statuses.push(status);
+  }
+  replays(): readonly ReplayOrder[] {
+    return this.orders;
+  }
+  async span({ ticks, timestamps, values, dictionary }: BlockSpan): Promise<Outcome> {
+    const slots = dictionary.series.length;
+    for (let tick = 0; tick < ticks; tick++) {
+      const row = values.subarray(tick * slots, (tick + 1) * slots);
+      this.blocks.push({ timestampMs: timestamps[tick]!, values: [...row], live: false });
+    }
+    return this.outcome();
+  }
   async event(_: unknown, event: FleetEvent, late: boolean): Promise<Outcome> {
     this.events.push({ event, late });
     return this.outcome();
   }
-  async loss(_: unknown, loss: unknown): Promise<Outcome> {
+  async loss(_: unknown, _identity: string, loss: unknown): Promise<Outcome> {
     this.losses.push(loss);
     return this.outcome();
   }
@@ -237,7 +260,63 @@ describe('nothing recorded is lost', () => {
     );
     expect(sink.blocks).toEqual([]);
     expect(sink.losses[0]).toMatchObject({ reason: 'refused', detail: expect.stringContaining('too_old') });
+    // What can still be read is counted, not guessed.
+    const losses = sink.losses as Loss[];
+    for (const { samples, estimated } of losses) {
+      expect(estimated).toBe(false);
+      expect(samples % 10).toBe(0);
+    }
   });
+});
+
+describe('a replay', () => {
+  test('brings again what was recorded in its time range, once, however often it is asked for', async () => {
+    await using dir = tempDir();
+    const sink = new RecordingSink();
+    const registry = createRegistry();
+    await using server = await listen(sink, { registry });
+    const collector = fakeCollector();
+    await withAgent(await openAgent(dir.path, server.address.port, collector), async () => {
+      // Long enough that the first ones are acknowledged: what is in flight is left to its answer.
+      await soon(() => sink.blocks.length >= 60, 'live ticks');
+      const times = sink.blocks.map(({ timestampMs }) => timestampMs);
+      const [fromMs, toMs] = [times[5]!, times[12]!];
+      sink.blocks.length = 0;
+      const order = { id: 'r1', fromMs, toMs, reason: 'test' };
+      sink.orders = [order];
+      expect(server.replay(order, 'node-1')).toBe(1);
+      expect(server.replay(order)).toBe(1);
+      expect(server.replay(order, 'other')).toBe(0);
+      const backlog = () => sink.blocks.filter(({ live }) => !live).map(({ timestampMs }) => timestampMs);
+      await soon(() => backlog().length >= 8, 'the range');
+      expect(backlog()).toEqual(times.slice(5, 13));
+    });
+    // A new stream is told of the order again, and the agent knows that it is done.
+    const agent = await openAgent(dir.path, server.address.port, fakeCollector(10, 100));
+    const seen = sink.blocks.length;
+    await withAgent(agent, async () => {
+      await soon(() => sink.blocks.slice(seen).some(({ live }) => live), 'live ticks again');
+      expect(await agent.registry.metrics()).toContain('gpufleet_agent_replayed_records_total 0');
+    });
+  });
+});
+
+test('an agent says how far behind it is', async () => {
+  await using dir = tempDir();
+  const collector = fakeCollector();
+  const began = Date.now();
+  await withAgent(await openAgent(dir.path, 1, collector), () =>
+    soon(() => collector.taken.length >= 6, '6 readings'),
+  );
+  const sink = new RecordingSink();
+  sink.store.backfillOpen = false;
+  await using server = await listen(sink);
+  await withAgent(await openAgent(dir.path, server.address.port, fakeCollector(10, 60_000)), () =>
+    soon(() => sink.statuses.length >= 1, 'a status'),
+  );
+  expect(sink.statuses[0]!.pendingRecords).toBeGreaterThanOrEqual(6);
+  expect(sink.statuses[0]!.oldestUndurableMs).toBeGreaterThanOrEqual(began - 100);
+  expect(sink.statuses[0]!.oldestUndurableMs).toBeLessThanOrEqual(Date.now());
 });
 
 describe('one bad stream hurts nobody else', () => {

@@ -17,7 +17,8 @@ import { createDictionary, dictionaryToWire } from '#shared/wire/dictionary.ts';
 import { FrameEncoder } from '#shared/wire/frame-encoder.ts';
 import { DEFAULT_LIMITS } from '../../../aggregator/ingest/admission.ts';
 import { IngestServer } from '../../../aggregator/ingest/ingest-server.ts';
-import type { IngestSink, Outcome } from '../../../aggregator/ingest/ingest-sink.ts';
+import type { Outcome } from '../../../aggregator/ingest/ingest-sink.ts';
+import { quietSink } from '../../support/quiet-sink.ts';
 import { until } from '../../support/wait.ts';
 
 const PATH = '/gpufleet.telemetry.v1.IngestService/Stream';
@@ -31,17 +32,12 @@ const frame = new FrameEncoder(dictionary)
 
 async function start(limits = DEFAULT_LIMITS) {
   const blocks: number[] = [];
-  const sink: IngestSink = {
-    connected() {},
-    disconnected() {},
+  const sink = quietSink({
     async block({ timestampMs }) {
       blocks.push(timestampMs);
       return ACCEPTED;
     },
-    event: async () => ACCEPTED,
-    loss: async () => ACCEPTED,
-    store: { epoch: 1n, epochAgeMs: 0, backfillOpen: true },
-  };
+  });
   const server = await IngestServer.listen({
     listen: { host: '127.0.0.1', port: 0 },
     credentials: ServerCredentials.createInsecure(),
@@ -111,7 +107,7 @@ describe('each of these ends its own stream with a clear status, and no other', 
     [
       'bytes that are no message',
       (s) => s.write(Uint8Array.of(0xff, 0xff, 0xff, 0xff)),
-      status.INTERNAL,
+      status.INVALID_ARGUMENT,
       /./,
     ],
     ['a record before Hello', (s) => s.send(define), status.INVALID_ARGUMENT, /Hello must come first/],

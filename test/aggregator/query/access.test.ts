@@ -57,11 +57,21 @@ test.each(ROWS)(
     await using server = await startApi({ view, access });
     const headers = header === undefined ? {} : { authorization: header };
     const get = (path: string) => fetch(server.url + path, { headers });
-    for (const path of ['/api/v1/nodes', '/api/v1/alerts', '/metrics'])
+    for (const path of [
+      '/api/v1/nodes',
+      '/api/v1/alerts',
+      '/api/v1/losses',
+      '/api/v1/dead-letters',
+      '/metrics',
+    ])
       expect((await get(path)).status, path).toBe(read[0]);
     const resolved = await fetch(`${server.url}/api/v1/alerts/rest/resolve`, { method: 'POST', headers });
     expect(resolved.status).toBe(write[0]);
     expect(resolved.headers.get('www-authenticate')).toBe(write[0] === 401 ? 'Bearer' : null);
+    const post = (path: string, body: unknown) =>
+      fetch(server.url + path, { method: 'POST', headers, body: JSON.stringify(body) });
+    expect((await post('/api/v1/replay', { from: 1 })).status).toBe(write[0]);
+    expect((await post('/api/v1/dead-letters/replay', { ids: [] })).status).toBe(write[0]);
 
     const transport = createGrpcTransport({ baseUrl: server.url });
     const client = createClient(FleetService, transport);
@@ -83,7 +93,13 @@ test.each(ROWS)(
       { headers },
     );
     expect(await outcome(reflection[Symbol.asyncIterator]().next())).toBe(read[1]);
+    expect(await outcome(client.listLosses({}, { headers }))).toBe(read[1]);
+    expect(await outcome(client.listDeadLetters({}, { headers }))).toBe(read[1]);
     expect(await outcome(client.resolveAlert({ id: 'grpc' }, { headers }))).toBe(write[1]);
+    expect(await outcome(client.replay({ from: { seconds: 1n } }, { headers }))).toBe(write[1]);
+    expect(await outcome(client.replayDeadLetters({}, { headers }))).toBe(write[1]);
+    const asked = write[0] === 200 ? 2 : 0;
+    expect([view.replays.length, view.replayedLetters.length]).toEqual([asked, asked]);
     expect(view.alert('grpc')!.state === view.alert('rest')!.state).toBe(true);
   },
 );

@@ -1,4 +1,5 @@
 import { create } from '@bufbuild/protobuf';
+import { timestampFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
 import {
   type Alert,
   AlertSchema,
@@ -7,18 +8,30 @@ import {
   Severity,
 } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import {
+  type DeadLetter,
+  DeadLetterSchema,
   GpuSchema,
   type LatestSample,
   LatestSampleSchema,
+  type Loss,
+  LossSchema,
   NodeSchema,
   NodeState,
   SampleState,
 } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
+import { FleetError } from '#shared/errors/fleet-error.ts';
 import { createRegistry, type Registry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
 import { ApiServer, type ApiServerOptions } from '../../../aggregator/query/api-server.ts';
-import type { FleetView, GpuRow, NodeRow } from '../../../aggregator/query/fleet-view.ts';
+import type {
+  FleetView,
+  GpuRow,
+  ListRow,
+  LossQuery,
+  NodeRow,
+  ReplayQuery,
+} from '../../../aggregator/query/fleet-view.ts';
 
 /** Nodes of two GPUs with two series each, and alerts that a test puts in. */
 export class FakeView implements FleetView {
@@ -73,6 +86,45 @@ export class FakeView implements FleetView {
     return { [Symbol.dispose]: () => void this.listeners.delete(listener) };
   }
 
+  /** Oldest first, as they were put in. */
+  readonly lossList: Loss[] = [];
+  readonly letterList: DeadLetter[] = [];
+  readonly replays: ReplayQuery[] = [];
+  readonly replayedLetters: (readonly string[])[] = [];
+
+  losses({ node, reason, fromMs, toMs }: LossQuery): ReturnType<FleetView['losses']> {
+    const found = this.lossList.filter(
+      (loss) =>
+        (node === '' || loss.node === node) &&
+        (reason === '' || loss.reason === reason) &&
+        (fromMs === undefined || timestampMs(loss.to!) >= fromMs) &&
+        (toMs === undefined || timestampMs(loss.from!) <= toMs),
+    );
+    return {
+      rows: newestFirst(found),
+      samples: Number(found.reduce((sum, { samples }) => sum + samples, 0n)),
+    };
+  }
+
+  async replay(order: ReplayQuery): ReturnType<FleetView['replay']> {
+    this.replays.push(order);
+    return { id: `replay-${this.replays.length}`, agents: 2 };
+  }
+
+  deadLetters(node: string): readonly ListRow<DeadLetter>[] {
+    return newestFirst(this.letterList.filter((letter) => node === '' || letter.node === node));
+  }
+
+  /** Takes those of which the id is even. */
+  async replayDeadLetters(ids: readonly string[]): ReturnType<FleetView['replayDeadLetters']> {
+    this.replayedLetters.push(ids);
+    const wanted = this.letterList.filter(({ id }) => ids.length === 0 || ids.includes(id));
+    if (wanted.length < ids.length)
+      throw new FleetError('not_found', 'Cannot replay dead letter: there is no such letter');
+    const accepted = wanted.filter(({ id }) => Number(id) % 2 === 0).length;
+    return { accepted, refused: wanted.length - accepted };
+  }
+
   /** Keeps an alert and tells the watchers. */
   change(alert: Alert): void {
     this.table.set(alert.id, alert);
@@ -89,6 +141,26 @@ export function alertOf(id: string, fields: Partial<Omit<Alert, '$typeName'>> = 
     severity: Severity.WARNING,
     ...fields,
   });
+}
+
+export function lossOf(id: string, fields: Partial<Omit<Loss, '$typeName'>> = {}): Loss {
+  return create(LossSchema, {
+    ...{ id, cluster: 'test', node: 'node-1', reason: 'trimmed', samples: 10n, detail: 'aged out' },
+    ...{ from: timestampFromMs(1_000), to: timestampFromMs(2_000), recordedAt: timestampFromMs(3_000) },
+    ...fields,
+  });
+}
+
+export function letterOf(id: string, fields: Partial<Omit<DeadLetter, '$typeName'>> = {}): DeadLetter {
+  return create(DeadLetterSchema, {
+    ...{ id, cluster: 'test', node: 'node-1', series: 'a{b="c"}', samples: 1n, status: 400, answer: 'bad' },
+    ...{ from: timestampFromMs(1_000), to: timestampFromMs(1_000), recordedAt: timestampFromMs(3_000) },
+    ...fields,
+  });
+}
+
+function newestFirst<Message>(messages: readonly Message[]): ListRow<Message>[] {
+  return messages.map((message, index) => ({ key: String(9_999 - index), message: () => message })).reverse();
 }
 
 /** The API over a view on a free port of loopback; whatever a test does not name asks for nothing. */

@@ -37,17 +37,18 @@ const valuesOf = (table: LatestTable, node: string) =>
   table.node(node)!.groups.map(({ values }) => [...values]);
 
 // What the table shows is what people decide by: an old value under a new time would be a lie.
-test('the newest tick wins; an older one changes nothing, whatever lane brought it', () => {
+test('the newest live tick wins, also where the clock of its node stepped back; older backlog changes nothing', () => {
   const { table, connect } = tableOf();
   const source = connect('a');
   table.apply(blockOf(POWER, START_MS + 2_000, [300, 301], { source }));
   table.apply(blockOf(POWER, START_MS + 1_000, [1, 1], { source, live: false }));
   table.apply(blockOf(POWER, START_MS + 1_500, [2, 2], { source }));
-  expect(valuesOf(table, 'a')).toEqual([[300, 301]]);
-  expect(table.node('a')!.lastSampleMs).toBe(START_MS + 2_000);
+  // The live lane is in order: this one was recorded last.
+  expect(valuesOf(table, 'a')).toEqual([[2, 2]]);
+  expect(table.node('a')!.lastSampleMs).toBe(START_MS + 1_500);
   table.apply(blockOf(POWER, START_MS + 3_000, [302, 303], { source, live: false }));
   expect(valuesOf(table, 'a')).toEqual([[302, 303]]);
-  expect(table.node('a')!.lastSampleMs, 'of the live lane alone').toBe(START_MS + 2_000);
+  expect(table.node('a')!.lastSampleMs, 'of the live lane alone').toBe(START_MS + 1_500);
 });
 
 test('the arrays of a tick belong to its sender: reusing them changes nothing here', () => {

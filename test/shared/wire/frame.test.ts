@@ -182,6 +182,19 @@ describe('bytes from anywhere are refused, never followed', () => {
       expect(decode(key.subarray(0, length))).toThrow(/Cannot/);
   });
 
+  test('behind a frame that was refused for whatever reason, a difference is too: its values would be wrong', () => {
+    const dictionary = dictionaryOf([{}, {}]);
+    const encoder = new FrameEncoder(dictionary);
+    const frames = [1, 2, 3].map((value) => encoder.encode(tickOf(value * 1000, [value, value])).slice());
+    const garbage = [new Uint8Array(0), Uint8Array.of(0x80), Uint8Array.of(0, 1), Uint8Array.of(1)];
+    for (const lost of garbage) {
+      const decoder = new FrameDecoder(dictionary);
+      decoder.decode(frames[0]!);
+      expect(() => decoder.decode(lost)).toThrow(/Cannot/);
+      expect(() => decoder.decode(frames[2]!)).toThrow(/no keyframe/);
+    }
+  });
+
   test('random and flipped bytes either decode to finite work or throw one kind of error', () => {
     const random = seededRandom(11);
     const dictionary = dictionaryOf(

@@ -1,0 +1,52 @@
+/** Requests in flight: never fewer, never more. VictoriaMetrics gains nothing from more than two for each core. */
+export const MIN_CONCURRENCY = 1;
+export const MAX_CONCURRENCY = 8;
+
+const FIRST_LIMIT = 3;
+/** Requests that wait inside the store, at most: up to the first the limit rises, beyond the second it falls. */
+const FEW_WAITING = 1.5;
+const MANY_WAITING = 3;
+/** Small requests say nothing about how fast large ones are. */
+const MIN_SAMPLES = 5_000;
+/** After so many answers the shortest is measured anew, at half the limit: a store that became slower is no queue. */
+const MEASURE_EVERY = 1_000;
+
+/**
+ * How many requests may be in flight. As TCP Vegas: with limit L, the shortest answer m and this one t, about
+ * L * (1 - m / t) requests wait inside the store; it is kept busy with one or two of them, however far away it is
+ * and however many cores it has. Halved when it says that it is overloaded.
+ */
+export class ConcurrencyLimit {
+  #limit = FIRST_LIMIT;
+  #shortestMs = Number.POSITIVE_INFINITY;
+  #answers = 0;
+
+  get limit(): number {
+    return Math.floor(this.#limit);
+  }
+
+  /** An answer to a request of so many samples; `inFlight` requests were under way. */
+  answered(ms: number, samples: number, inFlight: number): void {
+    if (samples < MIN_SAMPLES || ms <= 0) return;
+    if (++this.#answers % MEASURE_EVERY === 0) {
+      this.#shortestMs = Number.POSITIVE_INFINITY;
+      this.#set(this.#limit / 2);
+      return;
+    }
+    this.#shortestMs = Math.min(this.#shortestMs, ms);
+    // Only a limit that was reached can be too low or too high.
+    if (inFlight < this.limit) return;
+    const waiting = this.#limit * (1 - this.#shortestMs / ms);
+    if (waiting < FEW_WAITING) this.#set(this.#limit + 1 / this.#limit);
+    else if (waiting > MANY_WAITING) this.#set(this.#limit - 1 / this.#limit);
+  }
+
+  /** The store is overloaded or away. */
+  overloaded(): void {
+    this.#set(this.#limit / 2);
+  }
+
+  #set(limit: number): void {
+    this.#limit = Math.min(MAX_CONCURRENCY, Math.max(MIN_CONCURRENCY, limit));
+  }
+}
