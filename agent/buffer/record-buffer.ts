@@ -81,6 +81,7 @@ export class RecordBuffer implements AsyncDisposable {
   readonly #reserve: ReserveFile;
   readonly #tail: TailFile;
   readonly #unbuffered = new UnbufferedLedger();
+  #isUndecided: (run: number, sequence: number) => boolean = () => false;
   readonly #metrics;
   #appendedSinceMeasured = 0;
   #written = 0;
@@ -131,6 +132,7 @@ export class RecordBuffer implements AsyncDisposable {
       forgetDictionaries: (run, sequence) => this.dictionaries.forget(run, sequence),
       addLoss: (loss) => this.#addLoss(loss, false),
       isUnbuffered,
+      isUndecided: (run, sequence) => this.#isUndecided(run, sequence),
       giveUpUnbuffered: (run, last) => {
         if (run === this.live.counter) this.#unbuffered.settle(0, last, 'lost');
         this.#writeTail();
@@ -284,6 +286,14 @@ export class RecordBuffer implements AsyncDisposable {
     if (run.counter !== this.live.counter || this.#unbuffered.size === 0) return;
     this.#unbuffered.settle(first, last, fate);
     if (this.writable) this.#appendWaitingLosses();
+  }
+
+  /**
+   * Who can say which records were sent or accepted and are not known to be durable: those that leave the ring then
+   * are told apart from those that nobody ever got.
+   */
+  askUndecided(isUndecided: (run: number, sequence: number) => boolean): void {
+    this.#isUndecided = isUndecided;
   }
 
   /** Writes the durable marks; without fsync: a mark that is lost costs a repeat, never a sample. */

@@ -31,6 +31,8 @@ export interface RingTrimmerOptions {
   readonly addLoss: (loss: Loss) => void;
   /** Sequences of the live run that were never on disk. */
   readonly isUnbuffered: (run: number, sequence: number) => boolean;
+  /** Sent or accepted, and not known to be durable: it is probably in the store. */
+  readonly isUndecided: (run: number, sequence: number) => boolean;
   /** The ring has passed them by. */
   readonly giveUpUnbuffered: (run: number, last: number) => void;
   readonly maxAgeMs: number;
@@ -168,6 +170,7 @@ class Cut {
   taken: { run: number; last: number; keys: Buffer[] } | undefined;
   readonly #options: RingTrimmerOptions;
   readonly #trimmed = new LostCount('trimmed');
+  readonly #undecided = new LostCount('trimmed');
   readonly #damaged = new LostCount('corrupt');
   /** Looked at, and not taken yet. */
   #waiting: { keys: Buffer[]; bytes: number; lost: Lost[]; run: number; last: number } | undefined;
@@ -180,7 +183,12 @@ class Cut {
 
   /** Records that are lost if all that was looked at goes. */
   get lostRecords(): number {
-    return this.#trimmed.records + this.#damaged.records + (this.#waiting?.lost.length ?? 0);
+    return (
+      this.#trimmed.records +
+      this.#undecided.records +
+      this.#damaged.records +
+      (this.#waiting?.lost.length ?? 0)
+    );
   }
 
   /** False where the record must stay: it is of the newest ones. */
@@ -225,11 +233,15 @@ class Cut {
 
   losses(): Loss[] {
     const losses: Loss[] = [];
-    const [trimmed, damaged] = [this.#trimmed, this.#damaged];
+    const [trimmed, undecided, damaged] = [this.#trimmed, this.#undecided, this.#damaged];
     if (trimmed.records > 0) {
       losses.push(
         trimmed.toLoss(`${trimmed.records} records left the ring before the store had them for good`),
       );
+    }
+    if (undecided.records > 0) {
+      const detail = `${undecided.records} records left the ring while the store had them and not yet for good: lost only if it loses them`;
+      losses.push(undecided.toLoss(detail, true));
     }
     if (damaged.records > 0) {
       const detail = `${damaged.records} records that left the ring were damaged or missing`;
@@ -256,7 +268,10 @@ class Cut {
 
   #count(one: Lost): void {
     if (one.ok) {
-      this.#trimmed.add(one.fromMs, one.samples ?? 0, one.toMs);
+      const { run, sequence } = one;
+      const isUndecided =
+        run !== undefined && sequence !== undefined && this.#options.isUndecided(run.counter, sequence);
+      (isUndecided ? this.#undecided : this.#trimmed).add(one.fromMs, one.samples ?? 0, one.toMs);
       return;
     }
     const { records, samples } = one.run?.appended ?? { records: 0, samples: 0 };
@@ -267,6 +282,7 @@ class Cut {
 
 /** Records of one stretch that are lost; `samples` and times as far as they are known. */
 interface Lost extends Omit<RecordSummary, 'sequence' | 'timeMs'> {
+  readonly sequence?: number;
   readonly run: StoredRun | undefined;
   readonly count: number;
 }

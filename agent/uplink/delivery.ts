@@ -193,6 +193,11 @@ export class Delivery {
     return undefined;
   }
 
+  /** Sent, accepted or durable. */
+  isTaken(run: number, sequence: number): boolean {
+    return this.#taken.get(run)?.has(sequence) ?? false;
+  }
+
   /** Records left the ring. */
   forget(): void {
     const counters = new Set(this.#runs().map((run) => run.counter));

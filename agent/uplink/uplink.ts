@@ -12,6 +12,7 @@ import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import type { Registry } from '#shared/instruments/registry.ts';
 import { sleep } from '#shared/lifecycle/wait.ts';
 import type { Logger } from '#shared/logging/logger.ts';
+import type { Tick } from '#shared/model/block.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import type { LossReason } from '#shared/model/loss.ts';
 import { RangeSet } from '#shared/model/range-set.ts';
@@ -84,11 +85,15 @@ export class Uplink {
   readonly #again = new Map<number, RangeSet>();
   #replaying: Promise<void> = Promise.resolve();
   #samplesPerRecord = 0;
-  #samplesSince = { count: 0, at: 0 };
+  /** Samples a second of each group's newest tick. */
+  readonly #rates = new Map<string, number>();
+  #toldAt = 0;
+  #toldRate = 0;
 
   constructor(options: UplinkOptions) {
     this.#options = options;
     this.#delivery = new Delivery(() => options.source.runs);
+    options.source.askUndecided((run, sequence) => this.#delivery.isTaken(run, sequence));
     this.#backoff = new Backoff(options.random);
     this.#acceptedLog = new AcceptedLog(options.clock, options.source);
     this.#metrics = uplinkMetrics(options.registry, () => ({
@@ -141,7 +146,7 @@ export class Uplink {
   /** A record that is on disk (or could not be written, and goes on from memory). Sends it live if it can. */
   offer(record: LiveRecord): void {
     this.#liveThrough = Math.max(this.#liveThrough, record.sequence);
-    if ('tick' in record) this.#count(countPresent(record.tick.states));
+    if ('tick' in record) this.#count(record.tick);
     const session = this.#session;
     if (!session?.welcomed) return;
     if (this.#delivery.inFlightBytes('live') + record.bytes > session.windowBytes) {
@@ -360,28 +365,36 @@ export class Uplink {
     });
   }
 
-  #count(samples: number): void {
-    this.#samplesSince.count += samples;
+  #count({ dictionary, states }: Tick): void {
+    const samples = countPresent(states);
+    this.#rates.set(dictionary.group, (samples * 1000) / dictionary.intervalMs);
     const before = this.#samplesPerRecord || samples;
     this.#samplesPerRecord = before + AVERAGE_WEIGHT * (samples - before);
   }
 
+  get #samplesPerSecond(): number {
+    let sum = 0;
+    for (const rate of this.#rates.values()) sum += rate;
+    return sum;
+  }
+
   /** `early` is how long before its time it may be told. */
   #tellStatusIfDue(early = 0): void {
-    const sinceMs = this.#options.clock.monotonic() - this.#samplesSince.at;
-    if (sinceMs < STATUS_BEHIND_EVERY_MS - early / 2) return;
+    const sinceMs = this.#options.clock.monotonic() - this.#toldAt;
+    // The first ticks of a run: nobody knows yet what losing it would cost.
+    const isNew = this.#toldRate === 0 && this.#rates.size > 0;
+    if (!isNew && sinceMs < STATUS_BEHIND_EVERY_MS - early / 2) return;
     const behind = this.#delivery.pendingRecords(this.#liveThrough) > 0;
-    if (behind || sinceMs >= STATUS_EVERY_MS - early) this.#tellStatus();
+    if (isNew || behind || sinceMs >= STATUS_EVERY_MS - early) this.#tellStatus();
   }
 
   #tellStatus(): void {
     const session = this.#session;
     if (!session?.welcomed) return;
     const { source, clock, logger } = this.#options;
-    const now = clock.monotonic();
-    const seconds = (now - this.#samplesSince.at) / 1000;
-    const samplesPerSecond = this.#samplesSince.at === 0 ? 0 : this.#samplesSince.count / seconds;
-    this.#samplesSince = { count: 0, at: now };
+    const samplesPerSecond = this.#samplesPerSecond;
+    this.#toldAt = clock.monotonic();
+    this.#toldRate = samplesPerSecond;
     const pending = this.#delivery.pendingRecords(this.#liveThrough);
     const oldest = this.#delivery.oldestUndurable(this.#liveThrough);
     const run = oldest && source.runs.find((one) => one.counter === oldest.run);

@@ -16,7 +16,7 @@ import { MAX_AHEAD_MS, type StoreFacts, StoreWatch } from './store-watch.ts';
 export interface StoreLinkStatus {
   /** Identity of the store's incarnation; 0 where unknown. */
   readonly epoch: bigint;
-  /** How long ago it was read. */
+  /** How long ago it was read, by a reading that counts (`provenAt`); infinite before the first. */
   readonly epochAgeMs: number;
   readonly backfillOpen: boolean;
   /** What people should know about the store; empty where all is well. */
@@ -150,7 +150,7 @@ export class VictoriaMetricsLink implements StoreLink {
       notes.push('the store cannot be read: that it was restored from a backup would not be noticed');
     return {
       epoch: facts?.epoch ?? 0n,
-      epochAgeMs: facts ? this.#options.clock.monotonic() - facts.readAt : 0,
+      epochAgeMs: facts ? this.#options.clock.monotonic() - facts.provenAt : 0,
       backfillOpen: this.#writer.backfillOpen,
       notes,
     };
@@ -202,7 +202,10 @@ export class VictoriaMetricsLink implements StoreLink {
         this.set(facts()?.deduplicates === false ? 1 : 0);
       },
     });
-    const age = (): number => this.status.epochAgeMs / 1000;
+    const age = (): number => {
+      const read = facts();
+      return read ? (this.#options.clock.monotonic() - read.readAt) / 1000 : 0;
+    };
     gauge(registry, {
       name: 'gpufleet_store_epoch_age_seconds',
       help: 'How long ago every process of the store last said when it started; 0 before the first time.',

@@ -10,6 +10,11 @@ export interface StoreFacts {
   readonly epoch: bigint;
   /** When the epoch was read, monotonic ms: before the request was sent. */
   readonly readAt: number;
+  /**
+   * The newest reading, monotonic ms, before which the store was seen at work for 30 s without a pause: only that
+   * long does it need to bring to disk what it accepted, and a store that is stopped brings nothing anywhere.
+   */
+  readonly provenAt: number;
   /** Repeated samples are made one (`-dedup.minScrapeInterval`). */
   readonly deduplicates: boolean;
   /** How far back samples are kept, ms; undefined where unknown. */
@@ -17,6 +22,11 @@ export interface StoreFacts {
   /** Rows that the store answered 2xx for and dropped, since it started, by reason. */
   readonly ignored: ReadonlyMap<string, number>;
 }
+
+/** Two readings further apart than this may have a pause of the store between them. */
+const PAUSE_MS = 12_000;
+/** As long as the agents wait: VictoriaMetrics lost up to 10 s (measured). */
+const AT_WORK_MS = 30_000;
 
 /** VictoriaMetrics drops samples further ahead than this, with a 204 (measured on 1.79). */
 export const MAX_AHEAD_MS = 2 * 86_400_000;
@@ -66,6 +76,7 @@ export class StoreWatch implements AsyncDisposable {
   #facts: StoreFacts | undefined;
   #reading: Promise<StoreFacts | undefined> | undefined;
   #answers = true;
+  #atWorkSince = 0;
 
   constructor(options: StoreWatchOptions) {
     this.#options = options;
@@ -142,8 +153,12 @@ export class StoreWatch implements AsyncDisposable {
     });
   }
 
-  #set(facts: StoreFacts): StoreFacts {
+  #set(read: Omit<StoreFacts, 'provenAt'>): StoreFacts {
     const before = this.#facts;
+    const { readAt, epoch } = read;
+    if (!before || readAt - before.readAt > PAUSE_MS) this.#atWorkSince = readAt;
+    const proven = epoch === 0n || readAt - this.#atWorkSince >= AT_WORK_MS;
+    const facts = { ...read, provenAt: proven ? readAt : (before?.provenAt ?? Number.NEGATIVE_INFINITY) };
     this.#facts = facts;
     this.#options.onChange(facts, before);
     return facts;

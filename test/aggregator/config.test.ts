@@ -45,3 +45,26 @@ test('every fault at once, with its path', async () => {
     expect(message).toContain(part);
   }
 });
+
+// Lost without it: a store that is written to without the credentials that the file was meant to name.
+test('the store section: cluster, credentials, TLS; what cannot be used is said with its path', async () => {
+  await using dir = tempDir();
+  const token = join(dir.path, 'token');
+  await writeFile(token, 'secret\n');
+  const { store } = await load(`store:
+  url: http://vminsert:8480/insert/0/prometheus
+  read_url: http://vmselect:8481/select/0/prometheus
+  processes: [http://vminsert:8480, http://vmstorage-1:8482/metrics?authKey=k]
+  bearer_token_file: ${token}
+`);
+  expect(store?.processes).toHaveLength(2);
+  await expect(load('store: { url: "http://u:p@store" }')).rejects.toThrow(
+    /store\.url: must not hold a user or password/,
+  );
+  await expect(load('store: { url: "http://store", headers: { a: b } }')).rejects.toThrow(
+    /store\.headers: there is no such setting/,
+  );
+  await expect(load('store: { url: "http://store", bearer_token_file: /nowhere }')).rejects.toThrow(
+    /store: Cannot read \/nowhere/,
+  );
+});

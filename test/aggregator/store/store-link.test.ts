@@ -365,7 +365,6 @@ test('of a cluster every process counts: one that started anew is another incarn
   storage.status = 200;
   storage.text = page(1780000099, 'flag{name="dedup.minScrapeInterval", value="1ms"} 1\n');
   await until(() => link.status.epoch !== first, { timeoutMs: 20_000, what: 'another epoch' });
-  expect(link.status.epochAgeMs).toBeLessThan(1_000_000);
 }, 60_000);
 
 test('a cluster whose processes are not listed is no store that can be trusted: degraded, and said so', async () => {
