@@ -70,9 +70,9 @@ export class Pipeline implements IngestSink {
       );
   }
 
-  disconnected(peer: Peer): void {
+  disconnected(peer: Peer, silentMs: number): void {
     this.#stages.latest.disconnected(peer.source);
-    this.#stages.runs.disconnected(peer);
+    this.#stages.runs.disconnected(peer, silentMs);
   }
 
   status(peer: Peer, status: AgentStatus): void {

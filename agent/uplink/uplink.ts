@@ -291,6 +291,8 @@ export class Uplink {
         estimated,
         detail: text.slice(0, 1000),
       });
+      // The loss first: said twice is better than never.
+      if (run) await source.saveMarks(run);
     } catch (error) {
       logger.error({ cause: describeError(error), reason, ...range }, 'cannot record a loss');
     }

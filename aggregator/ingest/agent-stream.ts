@@ -167,7 +167,8 @@ export class AgentStream {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#ackTimer);
-    if (this.#peer) this.#options.sink.disconnected(this.#peer);
+    const { sink, clock } = this.#options;
+    if (this.#peer) sink.disconnected(this.#peer, clock.monotonic() - this.lastRecordAt);
   }
 
   #hello(hello: Hello): void {

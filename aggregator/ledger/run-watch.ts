@@ -144,10 +144,11 @@ export class RunWatch {
     });
   }
 
-  disconnected({ source }: Pick<WatchedPeer, 'source'>): void {
+  /** Its last record came `silentMs` ago: what it recorded since is with it alone. */
+  disconnected({ source }: Pick<WatchedPeer, 'source'>, silentMs: number): void {
     const key = keyOf(source);
     const before = this.#known.get(key);
-    if (before) this.#set(key, { ...before, heardAtMs: this.#options.clock.now() });
+    if (before) this.#set(key, { ...before, heardAtMs: this.#options.clock.now() - silentMs });
   }
 
   /** The last status of a node, or undefined. */

@@ -166,11 +166,27 @@ test('the node that was heard least lately is forgotten first, also after a rest
     watch.connected(peer([['r', 1, 9]], node));
   }
   clock.ms += 1_000;
-  watch.disconnected(peer([['r', 1, 9]], 'a'));
+  watch.disconnected(peer([['r', 1, 9]], 'a'), 0);
   await watch.flush();
   const after = await RunWatch.open({ shelf, clock, logger: silentLogger, maxNodes: 2 });
   after.connected(peer([['r', 1, 9]], 'c'));
   await after.flush();
   await until(() => shelf.values.size === 2, { timeoutMs: 5_000, what: 'two nodes on disk' });
   expect([...shelf.values.keys()].sort()).toEqual(['run/east\na', 'run/east\nc']);
+});
+
+// A link that was cut is noticed when the next stream comes: what the node recorded in between was counted as none.
+test('what a node recorded since its last record came is counted, not since the stream was seen to end', async () => {
+  await using dir = tempDir();
+  await using shelf = await shelfIn(dir.path);
+  const watch = await RunWatch.open(shelf);
+  watch.connected(peer([['a', 1, 5]]));
+  watch.status(peer([['a', 1, 5]]), {
+    oldestUndurableMs: 0,
+    pendingRecords: 0,
+    pendingSamples: 0,
+    samplesPerSecond: 100,
+  });
+  watch.disconnected(peer([['a', 1, 5]]), 8_000);
+  expect(watch.connected(peer([['b', 1, 3]]))?.samples).toBe(800);
 });
