@@ -62,7 +62,8 @@ export class AlertEngine {
   /** Firing alerts of event rules: those that `advance` looks at. */
   readonly #expiring = new Set<TrackedAlert>();
   readonly #transitions: Counter<'rule' | 'state'>;
-  readonly #evaluations: Counter<'kind'>;
+  /** Since the last scrape: counted in plain numbers, as each tick comes by here. */
+  readonly #evaluations = { threshold: 0, event: 0 };
   readonly #refused: Counter<'rule'>;
 
   constructor(options: AlertEngineOptions) {
@@ -76,10 +77,17 @@ export class AlertEngine {
       help: 'Alerts that began to fire, changed severity or resolved, by rule and the state they came to.',
       labelNames: ['rule', 'state'],
     });
-    this.#evaluations = counter(options.registry, {
+    const evaluations = this.#evaluations;
+    counter(options.registry, {
       name: 'gpufleet_alert_rule_evaluations_total',
       help: 'Rules looked at, on a series or on an event.',
       labelNames: ['kind'],
+      collect() {
+        for (const kind of ['threshold', 'event'] as const) {
+          this.inc({ kind }, evaluations[kind]);
+          evaluations[kind] = 0;
+        }
+      },
     });
     this.#refused = counter(options.registry, {
       name: 'gpufleet_alerts_refused_total',
@@ -107,7 +115,7 @@ export class AlertEngine {
     if (!block.live) return;
     const checks = this.#checksOf(block);
     if (checks.length === 0) return;
-    this.#evaluations.inc({ kind: 'threshold' }, checks.length);
+    this.#evaluations.threshold += checks.length;
     for (const check of checks) {
       const value = readValue(check, block);
       if (Number.isNaN(value)) continue;
@@ -123,7 +131,7 @@ export class AlertEngine {
   event(source: Source, event: FleetEvent, late: boolean): void {
     for (const rule of this.#events) {
       if (rule.event !== event.type) continue;
-      this.#evaluations.inc({ kind: 'event' });
+      this.#evaluations.event++;
       if (matchesCodes(rule, event)) this.#raise(rule, source, event, late);
     }
   }

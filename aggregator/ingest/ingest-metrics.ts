@@ -11,14 +11,27 @@ export function ingestMetrics(registry: Registry, streams: () => number) {
       this.set(streams());
     },
   });
-  const records = counter(registry, {
+  // Counted in plain numbers and booked when somebody asks: a counter with labels costs more than a small tick.
+  const counted = new Map<string, { readonly kind: string; readonly lane: string; count: number }>();
+  let slots = 0;
+  counter(registry, {
     name: 'gpufleet_ingest_records_total',
     help: 'Records received, repeats included, by kind and lane.',
     labelNames: ['kind', 'lane'],
+    collect() {
+      for (const one of counted.values()) {
+        this.inc({ kind: one.kind, lane: one.lane }, one.count);
+        one.count = 0;
+      }
+    },
   });
-  const samples = counter(registry, {
+  counter(registry, {
     name: 'gpufleet_ingest_samples_total',
     help: 'Slots of the ticks admitted, repeats included.',
+    collect() {
+      this.inc(slots);
+      slots = 0;
+    },
   });
   const refused = counter(registry, {
     name: 'gpufleet_ingest_refused_records_total',
@@ -39,19 +52,19 @@ export function ingestMetrics(registry: Registry, streams: () => number) {
     help: 'Most series that one node has brought since the start.',
   });
   let most = 0;
-  const children = new Map<string, { inc(count: number): void }>();
   return {
     records(kind: string, live: boolean, count = 1): void {
       const key = live ? `${kind}/live` : `${kind}/backfill`;
-      let child = children.get(key);
-      if (!child) {
-        const labels = { kind, lane: live ? 'live' : 'backfill' };
-        child = { inc: (by) => records.inc(labels, by) };
-        children.set(key, child);
+      let one = counted.get(key);
+      if (!one) {
+        one = { kind, lane: live ? 'live' : 'backfill', count: 0 };
+        counted.set(key, one);
       }
-      child.inc(count);
+      one.count += count;
     },
-    samples: (count: number): void => samples.inc(count),
+    samples(count: number): void {
+      slots += count;
+    },
     rateLimited: (count: number): void => rateLimited.inc(count),
     refused: (reason: string): void => refused.inc({ reason }),
     failed: (code: string): void => failures.inc({ code }),

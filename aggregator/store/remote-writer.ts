@@ -45,7 +45,7 @@ export interface RemoteWriterOptions {
 const DEFERRED: WriteOutcome = { state: 'deferred' };
 
 /** Samples wait this long for company: a request costs the store about as much as 2,000 samples. */
-const LINGER_MS = 20;
+const LINGER_MS = 250;
 /** Compressed bytes held for the store, open, queued and in flight; beyond it everything is deferred. */
 const MAX_HELD_BYTES = 64 * 2 ** 20;
 /** Of it backlog may fill a quarter: live samples always find room. */
