@@ -47,6 +47,8 @@ const ACK_LINGER_MS = 3_000;
 const ACK_SOON_MS = 100;
 /** Settled bytes from which on an acknowledgement goes soon: an eighth of the window. */
 const ACK_SOON_SHARE = 1 / 8;
+/** Settled records from which on: an agent that sends more than a few a second may wait for room. */
+const ACK_SOON_RECORDS = 8;
 /** Timestamps that the store could hold, Unix ms. */
 export interface TimeBounds {
   readonly minMs: number;
@@ -92,6 +94,7 @@ export class AgentStream {
   #ackTimer: NodeJS.Timeout | undefined;
   #ackSoon = false;
   #settledBytes = 0;
+  #settledRecords = 0;
   #draining = false;
   /** Monotonic ms of the last acknowledgement. */
   #acknowledgedAt = 0;
@@ -151,6 +154,7 @@ export class AgentStream {
     this.#ackTimer = undefined;
     this.#ackSoon = false;
     this.#settledBytes = 0;
+    this.#settledRecords = 0;
     if (this.#closed || !this.#peer) return;
     this.#acknowledgedAt = this.#options.clock.monotonic();
     this.#options.send(
@@ -426,8 +430,10 @@ export class AgentStream {
       this.#box.add(run, first, last, outcome);
     }
     this.#settledBytes += bytes;
+    this.#settledRecords++;
     this.#ackLater(
       this.#draining ||
+        this.#settledRecords >= ACK_SOON_RECORDS ||
         outcome.state !== 'accepted' ||
         this.#settledBytes >= this.#options.windowBytes * ACK_SOON_SHARE,
     );

@@ -25,8 +25,8 @@ interface Size {
 const FULL: Size = { nodes: 50, ticks: 600, warmUpMs: 4_000, measureMs: 8_000 };
 const TINY: Size = { nodes: 2, ticks: 20, warmUpMs: 0, measureMs: 2_500 };
 
-/** Of live samples: less than the aggregator holds for the store (64 MiB of about 300 bytes). */
-const WINDOW_SAMPLES = 160_000;
+/** Of live samples: less than the aggregator holds for the store (64 MiB of about 45 bytes, compressed). */
+const WINDOW_SAMPLES = 600_000;
 /** What vmagent may be ahead of the store: it takes more than it can send, and queues. */
 const VMAGENT_AHEAD_SAMPLES = 500_000;
 /** Scores and the aggregator's other own series are rows too, and no samples of the load. */

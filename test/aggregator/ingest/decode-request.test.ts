@@ -2,9 +2,11 @@ import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { describe, expect, test } from 'vitest';
 import {
+  type Lane,
   RecordSchema,
   type StreamRequest,
   StreamRequestSchema,
+  TickSchema,
 } from '#proto/gpufleet/telemetry/v1/ingest_pb.ts';
 import { createDictionary, dictionaryToWire } from '#shared/wire/dictionary.ts';
 import { decodeRequest, MAX_MESSAGE_COST } from '../../../aggregator/ingest/decode-request.ts';
@@ -113,8 +115,8 @@ test('a tick read by hand is what the generic reader makes of it, also when byte
     const value = create(RecordSchema, {
       run: below(3),
       sequence: BigInt(below(2) === 0 ? below(300) : below(2 ** 50)),
-      lane: below(3),
-      body: { case: 'tick', value: { dictionary: below(400), frame } },
+      lane: below(3) as Lane,
+      body: { case: 'tick', value: create(TickSchema, { dictionary: below(400), frame }) },
     });
     const bytes = toBinary(
       StreamRequestSchema,

@@ -14,15 +14,15 @@ function drive(limit: ConcurrencyLimit, cores: number, serviceMs: number, roundT
 test('a store far away gets many requests at once, a near one hardly more than it has cores', () => {
   expect(drive(new ConcurrencyLimit(), 16, 10, 100)).toBe(MAX_CONCURRENCY);
   const near = drive(new ConcurrencyLimit(), 2, 10, 0);
-  expect(near).toBeGreaterThanOrEqual(3);
-  expect(near).toBeLessThanOrEqual(5);
+  expect(near).toBeGreaterThanOrEqual(2);
+  expect(near).toBeLessThanOrEqual(4);
 });
 
 test('a store that is overloaded gets half, down to one request, and more again once it keeps up', () => {
   const limit = new ConcurrencyLimit();
   for (let i = 0; i < 10; i++) limit.overloaded();
   expect(limit.limit).toBe(1);
-  expect(drive(limit, 2, 10, 0)).toBeGreaterThanOrEqual(3);
+  expect(drive(limit, 2, 10, 0)).toBeGreaterThanOrEqual(2);
 });
 
 test('small requests and limits that were not reached change nothing', () => {
