@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { cp } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
@@ -23,28 +20,9 @@ const FLUSH_EVERY = 1000;
 const MAX_AGE_MS = 7 * 86_400_000;
 const MAX_BYTES = 2 ** 34;
 
-const built = new Map<string, Promise<string>>();
-
-/**
- * Fills `directory`/<node> with the buffer that an agent has after so many ticks without an aggregator. Built once
- * for each size in a process, and copied from there; the master copy goes when the process ends.
- */
+/** Fills `directory`/<node> with the buffer that an agent has after so many ticks without an aggregator. */
 export async function layBacklog(directory: string, options: BacklogOptions): Promise<void> {
-  const { nodes, ticks, intervalMs, trace } = options;
-  const key = JSON.stringify([nodes, ticks, intervalMs, trace.name]);
-  let master = built.get(key);
-  if (!master) {
-    master = build(options);
-    built.set(key, master);
-  }
-  await cp(await master, directory, { recursive: true });
-}
-
-async function build(options: BacklogOptions): Promise<string> {
-  const master = mkdtempSync(join(tmpdir(), 'gpufleet-bench-backlog-'));
-  process.once('exit', () => rmSync(master, { recursive: true, force: true }));
-  for (const node of options.nodes) await fill(join(master, node), node, options);
-  return master;
+  for (const node of options.nodes) await fill(join(directory, node), node, options);
 }
 
 async function fill(

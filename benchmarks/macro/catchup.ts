@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { findServer, VMAGENT } from '../../deploy/local/servers.ts';
+import { findServer, VICTORIA_METRICS, VMAGENT } from '../../deploy/local/servers.ts';
 import type { BenchCase, BenchMetrics, BenchOptions } from '../bench-case.ts';
 import { loadTrace, type Trace } from '../trace.ts';
 import type { AgentsRequest } from './agents.ts';
@@ -61,6 +61,8 @@ export const catchup: BenchCase = {
 
 /** One run of the given size. */
 export async function runCatchup(options: BenchOptions, size: CatchupSize): Promise<BenchMetrics> {
+  const found = await findServer(VICTORIA_METRICS, options);
+  if (binaryOr(found, 'VictoriaMetrics', 'catchup', options.log) === undefined) return {};
   const directory = await mkdtemp(join(tmpdir(), 'gpufleet-bench-catchup-'));
   try {
     const nodes = Array.from({ length: size.agents }, (_, i) => `node-${i}`);

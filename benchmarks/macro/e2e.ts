@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findServer, VMAGENT } from '../../deploy/local/servers.ts';
+import { findServer, VICTORIA_METRICS, VMAGENT } from '../../deploy/local/servers.ts';
 import type { BenchCase, BenchMetrics, BenchOptions } from '../bench-case.ts';
 import { loadTrace } from '../trace.ts';
 import { freePort } from './free-port.ts';
@@ -40,6 +40,8 @@ export const e2e: BenchCase = {
   description:
     'live one-tick frames through aggregator and VictoriaMetrics, beside prebuilt requests sent to it directly and by vmagent (its /api/v1/write)',
   async run(options: BenchOptions): Promise<BenchMetrics> {
+    const found = await findServer(VICTORIA_METRICS, options);
+    if (binaryOr(found, 'VictoriaMetrics', 'e2e', options.log) === undefined) return {};
     const size = options.tiny ? TINY : FULL;
     const directory = await mkdtemp(join(tmpdir(), 'gpufleet-bench-e2e-'));
     try {

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { findServer, PROMETHEUS, VMAGENT } from '../../deploy/local/servers.ts';
+import { findServer, PROMETHEUS, VICTORIA_METRICS, VMAGENT } from '../../deploy/local/servers.ts';
 import { until } from '../../deploy/local/until.ts';
 import type { BenchCase, BenchMetrics, BenchOptions } from '../bench-case.ts';
 import { Program } from '../macro/program.ts';
@@ -64,6 +64,8 @@ export const peers: BenchCase = {
   async run(options: BenchOptions): Promise<BenchMetrics> {
     const size = options.tiny ? TINY : FULL;
     const { log } = options;
+    const store = await findServer(VICTORIA_METRICS, { log });
+    if (binaryOr(store, 'VictoriaMetrics', 'peers', log) === undefined) return {};
     const found = {
       vmagent: await findServer(VMAGENT, { log }),
       prometheus: await findServer(PROMETHEUS, { log }),
@@ -71,16 +73,18 @@ export const peers: BenchCase = {
     log(
       'peers: the agents of all nodes run in one process; gpufleet_cpu and _rss are theirs and the aggregator’s',
     );
-    const metrics: BenchMetrics = {};
-    const measure = async (name: PeerName, make: (peer: PeerOptions) => Peer): Promise<void> => {
-      for (const [metric, value] of Object.entries(await measurePeer(name, make, size, options)))
-        metrics[`${name}_${metric}`] = value;
-    };
-    await measure('gpufleet', (peer) => new Gpufleet(peer));
+    const runs: (() => Promise<BenchMetrics>)[] = [
+      () => measurePeer('gpufleet', (peer) => new Gpufleet(peer), size, options),
+    ];
     for (const name of ['vmagent', 'prometheus'] as const) {
       const binary = binaryOr(found[name], name, `peers.${name}_*`, log);
-      if (binary !== undefined) await measure(name, (peer) => new CentralScraper(name, binary, peer));
+      if (binary !== undefined)
+        runs.push(() => measurePeer(name, (peer) => new CentralScraper(name, binary, peer), size, options));
     }
+    // One after the other, so that none takes CPU from another; where nothing is measured, all at once.
+    if (options.tiny) return Object.assign({}, ...(await Promise.all(runs.map((run) => run()))));
+    const metrics: BenchMetrics = {};
+    for (const run of runs) Object.assign(metrics, await run());
     return metrics;
   },
 };
@@ -133,7 +137,8 @@ async function measurePeer(
     const steady = await measureSteady(run);
     const outage = await measureOutage(run);
     const lost = await measureKill(run);
-    return { ...steady, ...outage, lost_samples_after_kill: lost };
+    const metrics = { ...steady, ...outage, lost_samples_after_kill: lost };
+    return Object.fromEntries(Object.entries(metrics).map(([metric, value]) => [`${name}_${metric}`, value]));
   } finally {
     await rm(directory, { recursive: true, force: true, maxRetries: 5 });
   }

@@ -3,9 +3,14 @@ import { CASES } from '../../benchmarks/cases.ts';
 import { toJson, toTable } from '../../benchmarks/report.ts';
 import { DATA_DIR, skipLoudly } from '../support/data.ts';
 
+/** What is best at nothing, and what a moment is too short to show. */
+const MAY_BE_ZERO = /lost|lag|buffer_disk|cpu_seconds|catchup_samples/;
+/** Whose load is not the trace. */
+const WITHOUT_TRACE = ['peers'];
+
 test.each(CASES)(
   'case $name still runs and gives numbers: a benchmark that rots measures nothing',
-  { timeout: 60_000 },
+  { timeout: 120_000 },
   async (one) => {
     const said: string[] = [];
     const metrics = await one.run({
@@ -19,8 +24,9 @@ test.each(CASES)(
     if (skipped !== undefined && !process.env.CI) skipLoudly(skipped);
     else expect(Object.keys(metrics).length).toBeGreaterThan(0);
     for (const [name, value] of Object.entries(metrics)) {
-      expect(value, name).toBeGreaterThan(0);
       expect(Number.isFinite(value), name).toBe(true);
+      if (MAY_BE_ZERO.test(name)) expect(value, name).toBeGreaterThanOrEqual(0);
+      else expect(value, name).toBeGreaterThan(0);
     }
   },
 );
@@ -29,7 +35,7 @@ test('where the reference trace is not there, the cases make their own and say s
   timeout: 180_000,
 }, async () => {
   const said: string[] = [];
-  for (const one of CASES) {
+  for (const one of CASES.filter(({ name }) => !WITHOUT_TRACE.includes(name))) {
     const metrics = await one.run({
       seed: 1,
       tiny: true,
@@ -37,7 +43,7 @@ test('where the reference trace is not there, the cases make their own and say s
       log: (line) => said.push(line),
     });
     for (const [name, value] of Object.entries(metrics))
-      expect(value, `${one.name} ${name}`).toBeGreaterThan(0);
+      expect(value, `${one.name} ${name}`).toBeGreaterThanOrEqual(0);
   }
   expect(said.join()).toContain('a synthetic one is used');
 });

@@ -1,5 +1,11 @@
 import type { TestProject } from 'vitest/node';
-import { type FoundServer, findNatsServer, findVictoriaMetrics } from '../../deploy/local/servers.ts';
+import {
+  type FoundServer,
+  findNatsServer,
+  findServer,
+  findVictoriaMetrics,
+  PROMETHEUS,
+} from '../../deploy/local/servers.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
@@ -15,4 +21,6 @@ export default async function setup(project: TestProject): Promise<void> {
   // One after the other: both download steps take the same lock.
   project.provide('victoriaMetrics', await findVictoriaMetrics(log));
   project.provide('natsServer', await findNatsServer(log));
+  // A peer of the benchmarks, which find it in the cache, or say that they skip it.
+  await findServer(PROMETHEUS, { log });
 }
