@@ -24,6 +24,7 @@ import { DeadLetters } from './ledger/dead-letters.ts';
 import { Ledger } from './ledger/ledger.ts';
 import { Replays } from './ledger/replays.ts';
 import { RunWatch } from './ledger/run-watch.ts';
+import type { Shelf } from './ledger/shelf.ts';
 import { openLevelShelf } from './level-shelf.ts';
 import { Pipeline } from './pipeline.ts';
 import { DERIVED_INTERVAL_MS, DerivedSeries, type NodeFigures } from './store/derived-series.ts';
@@ -119,7 +120,8 @@ export class Aggregator implements AsyncDisposable {
     const orders = await Replays.open({ shelf, clock });
     // What the store finds out concerns stages that stand before it: they are there when it first speaks.
     const later: { links?: StoreCalls } = {};
-    const store = stack.use(openStore(options, () => later.links));
+    const canary = await rememberedCanary(shelf, options);
+    const store = stack.use(openStore(options, canary, () => later.links));
     const letters = await DeadLetters.open({
       shelf,
       ledger,
@@ -264,8 +266,32 @@ function streamsOf({ nats }: AggregatorConfig) {
   return { alertsStream: { replicas }, eventsStream: { replicas } };
 }
 
+const CANARY_KEY = 'canary/';
+
+/** When the store last accepted a canary, over restarts: or a pause of ours would look like a store set back. */
+async function rememberedCanary(
+  shelf: Shelf,
+  { config, logger }: AggregatorOptions,
+): Promise<NonNullable<VictoriaMetricsOptions['canary']>> {
+  const key = `${CANARY_KEY}${config.shard}\n${config.store?.url}`;
+  let remembered: number | undefined;
+  for await (const [name, value] of shelf.entries(CANARY_KEY))
+    if (name === key && typeof value === 'number') remembered = value;
+  return {
+    remembered,
+    remember: (acceptedMs) => {
+      shelf
+        .write([{ key, value: acceptedMs }], false)
+        .catch((error: unknown) =>
+          logger.warn({ cause: describeError(error) }, 'cannot remember the canary'),
+        );
+    },
+  };
+}
+
 function openStore(
   { config, clock, random, logger, registry }: AggregatorOptions,
+  canary: VictoriaMetricsOptions['canary'],
   links: () => StoreCalls | undefined,
 ): StoreLink {
   if (config.store) {
@@ -276,6 +302,7 @@ function openStore(
       processes,
       access: new StoreAccess(config.store, () => clock.monotonic()),
       shard: config.shard,
+      canary,
       ...{ clock, random, logger, registry },
       onChange: () => links()?.announce(),
       onDeadLetter: (letter) => links()?.deadLetter(letter),

@@ -23,7 +23,7 @@ import { type OpenStore, openLevel, writeBufferBytes } from './level-database.ts
 import { MAX_FACTS, type OpenedStore, type OpenStoreOptions, openStore, replaceStore } from './open-store.ts';
 import { RecordReader, type StoredRecord } from './record-reader.ts';
 import { ReserveFile } from './reserve-file.ts';
-import { RingTrimmer } from './ring-trimmer.ts';
+import { RingTrimmer, type RingTrimmerOptions } from './ring-trimmer.ts';
 import { SegmentCompactor } from './segment-compactor.ts';
 import { asideReason, writeBufferFacts } from './set-aside.ts';
 import { encodeRun, MAX_CLOCK_STEPS, newRun, type StoredRun } from './stored-run.ts';
@@ -81,7 +81,7 @@ export class RecordBuffer implements AsyncDisposable {
   readonly #reserve: ReserveFile;
   readonly #tail: TailFile;
   readonly #unbuffered = new UnbufferedLedger();
-  #isUndecided: (run: number, sequence: number) => boolean = () => false;
+  #fateOf: RingTrimmerOptions['fateOf'] = () => undefined;
   readonly #metrics;
   #appendedSinceMeasured = 0;
   #written = 0;
@@ -132,7 +132,7 @@ export class RecordBuffer implements AsyncDisposable {
       forgetDictionaries: (run, sequence) => this.dictionaries.forget(run, sequence),
       addLoss: (loss) => this.#addLoss(loss, false),
       isUnbuffered,
-      isUndecided: (run, sequence) => this.#isUndecided(run, sequence),
+      fateOf: (run, sequence) => this.#fateOf(run, sequence),
       giveUpUnbuffered: (run, last) => {
         if (run === this.live.counter) this.#unbuffered.settle(0, last, 'lost');
         this.#writeTail();
@@ -289,11 +289,11 @@ export class RecordBuffer implements AsyncDisposable {
   }
 
   /**
-   * Who can say which records were sent or accepted and are not known to be durable: those that leave the ring then
-   * are told apart from those that nobody ever got.
+   * Who can say where records stand that are not known to be durable: those that leave the ring then are told
+   * apart from those that nobody ever got.
    */
-  askUndecided(isUndecided: (run: number, sequence: number) => boolean): void {
-    this.#isUndecided = isUndecided;
+  askFate(fateOf: RingTrimmerOptions['fateOf']): void {
+    this.#fateOf = fateOf;
   }
 
   /** Writes the durable marks; without fsync: a mark that is lost costs a repeat, never a sample. */

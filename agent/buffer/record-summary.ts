@@ -16,6 +16,8 @@ export interface RecordSummary {
   readonly sequence: number;
   /** It can be read. */
   readonly ok: boolean;
+  /** It is itself a loss record. */
+  readonly isLoss?: boolean;
   /** Samples that are lost with it; undefined where that cannot be known. */
   readonly samples: number | undefined;
   /** When it was recorded, Unix ms; undefined for dictionaries and losses, which have no time of their own. */
@@ -69,7 +71,7 @@ function summariseOne(
   }
   if (kind === RecordKind.Loss) {
     const { fromMs, toMs, samples } = lossFromWire(decodeLossWire(body));
-    return { sequence, ok: true, samples, fromMs, toMs };
+    return { sequence, ok: true, isLoss: true, samples, fromMs, toMs };
   }
   return { sequence, ok: true, samples: 0 };
 }

@@ -31,8 +31,8 @@ export interface RingTrimmerOptions {
   readonly addLoss: (loss: Loss) => void;
   /** Sequences of the live run that were never on disk. */
   readonly isUnbuffered: (run: number, sequence: number) => boolean;
-  /** Sent or accepted, and not known to be durable: it is probably in the store. */
-  readonly isUndecided: (run: number, sequence: number) => boolean;
+  /** Where a record stands that is not known to be durable; undefined for one that nobody got. */
+  readonly fateOf: (run: number, sequence: number) => Fate | undefined;
   /** The ring has passed them by. */
   readonly giveUpUnbuffered: (run: number, last: number) => void;
   readonly maxAgeMs: number;
@@ -41,6 +41,9 @@ export interface RingTrimmerOptions {
   readonly logger: Logger;
 }
 
+/** Sent and not answered, or accepted and not known to be durable. */
+export type Fate = 'in_flight' | 'accepted';
+
 /** Keeps the ring within its age and its bytes, as they lie on the disk. */
 export class RingTrimmer {
   readonly #options: RingTrimmerOptions;
@@ -48,6 +51,8 @@ export class RingTrimmer {
   #garbage = 1;
   #garbageFrom: Buffer | undefined = ALL_RECORDS.gte;
   #garbageTo: Buffer | undefined = ALL_RECORDS.lt;
+  /** Sequences of the live run from here on are not looked at. */
+  #through = 0;
   /** As last measured. */
   bytes = 0;
 
@@ -62,6 +67,8 @@ export class RingTrimmer {
 
   /** Trims by age and size until both hold, or for MAX_STEPS. Where a step fails, nothing of it is gone. */
   async trim(): Promise<void> {
+    // What is recorded meanwhile stays, the losses of these steps first of all: they have to be sent.
+    this.#through = this.#options.live.last;
     for (let step = 0; step < MAX_STEPS; step++) {
       let over = await this.#over();
       if (over > 0 && this.#garbage > 0) {
@@ -82,6 +89,7 @@ export class RingTrimmer {
   /** Makes room on a full disk: drops the oldest tenth of the ring as far as the store has it for good. */
   async makeRoom(): Promise<void> {
     const wanted = (await this.measure()) * (1 - LOW_WATER);
+    this.#through = this.#options.live.last;
     for (let step = 0, left = wanted; step < MAX_STEPS && left > 0; step++) {
       const { freed } = await this.#step(left, 0);
       if (freed === 0) break;
@@ -116,7 +124,7 @@ export class RingTrimmer {
   async #step(overBytes: number, maxLost: number): Promise<{ freed: number; more: boolean }> {
     const { store, clock, maxAgeMs } = this.#options;
     const oldest = clock.now() - maxAgeMs;
-    const cut = new Cut(this.#options);
+    const cut = new Cut(this.#options, this.#through);
     let keys = 0;
     let more = true;
     for await (const [key, value] of store.db.iterator({ ...ALL_RECORDS, limit: TRIM_STEP })) {
@@ -174,11 +182,13 @@ class Cut {
   readonly #damaged = new LostCount('corrupt');
   /** Looked at, and not taken yet. */
   #waiting: { keys: Buffer[]; bytes: number; lost: Lost[]; run: number; last: number } | undefined;
+  readonly #through: number;
   #lastRun: StoredRun | undefined;
   #expected = 0;
 
-  constructor(options: RingTrimmerOptions) {
+  constructor(options: RingTrimmerOptions, through: number) {
     this.#options = options;
+    this.#through = through;
   }
 
   /** Records that are lost if all that was looked at goes. */
@@ -200,7 +210,7 @@ class Cut {
     const summaries = summarise(key, value, dictionaryOf);
     const last = summaries.at(-1)!.sequence;
     const run = runs.find((one) => one.counter === counter);
-    if (run === live && last >= live.last) return false;
+    if (run === live && last >= this.#through) return false;
     this.newestMs = undefined;
     if (run) {
       this.#skipTo(run, sequence, waiting.lost);
@@ -268,10 +278,11 @@ class Cut {
 
   #count(one: Lost): void {
     if (one.ok) {
-      const { run, sequence } = one;
-      const isUndecided =
-        run !== undefined && sequence !== undefined && this.#options.isUndecided(run.counter, sequence);
-      (isUndecided ? this.#undecided : this.#trimmed).add(one.fromMs, one.samples ?? 0, one.toMs);
+      const { run, sequence, isLoss } = one;
+      const fate = run && sequence !== undefined ? this.#options.fateOf(run.counter, sequence) : undefined;
+      // An accepted loss record is in the ledger, whatever becomes of the store.
+      if (isLoss && fate === 'accepted') return;
+      (fate && !isLoss ? this.#undecided : this.#trimmed).add(one.fromMs, one.samples ?? 0, one.toMs);
       return;
     }
     const { records, samples } = one.run?.appended ?? { records: 0, samples: 0 };

@@ -8,27 +8,28 @@ interface Facts {
   saveFact(name: string, value: string): void;
 }
 
-const MINUTE_MS = 60_000;
-const MINUTES_PER_FACT = 60;
+/** How fine times are kept: a replay sends up to so much more than it must. */
+const SPAN_MS = 20_000;
+const HOUR_MS = 3_600_000;
 /** The longest ring is 30 days; older than it nothing can be sent again. */
 const MAX_HOURS = 720;
-/** Minutes are coarse, and the wall clock that carries them over a restart is not exact. */
-const MARGIN_MS = 2 * MINUTE_MS;
+/** The wall clock that carries times over a restart is not exact. */
+const MARGIN_MS = 10_000;
 
-interface Minute {
-  /** Monotonic ms of its begin; negative for minutes of an earlier process. */
+interface Span {
+  /** Monotonic ms of its begin; negative for spans of an earlier process. */
   readonly at: number;
   readonly runs: Map<number, RangeSet>;
 }
 
-interface StoredMinute {
+interface StoredSpan {
   /** Unix ms. */
   at: number;
   runs: { run: number; ranges: Range[] }[];
 }
 
 /**
- * When which records were accepted, to the minute. A store that is set back to an hour ago has lost what it was
+ * When which records were accepted, to 20 s. A store that is set back to an hour ago has lost what it was
  * given in that hour, and that may be samples of yesterday which came as backlog: a replay by the samples' own
  * times would leave them out.
  */
@@ -36,7 +37,7 @@ export class AcceptedLog {
   readonly #clock: Clock;
   readonly #facts: Facts;
   /** Oldest first. */
-  readonly #minutes: Minute[] = [];
+  readonly #spans: Span[] = [];
   #savedHour: number | undefined;
 
   constructor(clock: Clock, facts: Facts) {
@@ -47,16 +48,16 @@ export class AcceptedLog {
 
   add({ run, first, last }: RunRange): void {
     const now = this.#clock.monotonic();
-    let minute = this.#minutes.at(-1);
-    if (!minute || now - minute.at >= MINUTE_MS) {
-      minute = { at: now, runs: new Map() };
-      this.#minutes.push(minute);
-      if (this.#minutes.length > MAX_HOURS * MINUTES_PER_FACT) this.#minutes.shift();
+    let span = this.#spans.at(-1);
+    if (!span || now - span.at >= SPAN_MS) {
+      span = { at: now, runs: new Map() };
+      this.#spans.push(span);
+      if (this.#spans.length > (MAX_HOURS * HOUR_MS) / SPAN_MS) this.#spans.shift();
     }
-    let ranges = minute.runs.get(run);
+    let ranges = span.runs.get(run);
     if (!ranges) {
       ranges = new RangeSet();
-      minute.runs.set(run, ranges);
+      span.runs.set(run, ranges);
     }
     ranges.add(first, last);
   }
@@ -64,8 +65,8 @@ export class AcceptedLog {
   /** What was accepted within this long before now; a little more rather than too little. */
   within(ms: number): RunRange[] {
     const since = this.#clock.monotonic() - ms - MARGIN_MS;
-    return this.#minutes
-      .filter(({ at }) => at + MINUTE_MS >= since)
+    return this.#spans
+      .filter(({ at }) => at + SPAN_MS >= since)
       .flatMap(({ runs }) =>
         [...runs].flatMap(([run, set]) => set.ranges.map(({ first, last }) => ({ run, first, last }))),
       );
@@ -76,19 +77,19 @@ export class AcceptedLog {
    * then no durable one is missing here after a crash, and the others are sent again anyway.
    */
   save(): void {
-    const newest = this.#minutes.at(-1);
+    const newest = this.#spans.at(-1);
     if (!newest) return;
     const offset = this.#clock.now() - this.#clock.monotonic();
-    const hourOf = ({ at }: Minute): number => Math.floor((at + offset) / (MINUTE_MS * MINUTES_PER_FACT));
+    const hourOf = ({ at }: Span): number => Math.floor((at + offset) / HOUR_MS);
     const hour = hourOf(newest);
     // The end of an hour is written with the first of the next.
     for (const one of new Set([this.#savedHour ?? hour, hour])) this.#saveHour(one, hourOf, offset);
     this.#savedHour = hour;
   }
 
-  #saveHour(hour: number, hourOf: (minute: Minute) => number, offset: number): void {
-    const minutes: StoredMinute[] = this.#minutes
-      .filter((minute) => hourOf(minute) === hour)
+  #saveHour(hour: number, hourOf: (span: Span) => number, offset: number): void {
+    const spans: StoredSpan[] = this.#spans
+      .filter((span) => hourOf(span) === hour)
       .map(({ at, runs }) => ({
         at: Math.round(at + offset),
         runs: [...runs].map(([run, set]) => ({
@@ -96,23 +97,23 @@ export class AcceptedLog {
           ranges: set.ranges.map(({ first, last }) => ({ first, last })),
         })),
       }));
-    this.#facts.saveFact(factName(hour), JSON.stringify(minutes));
+    this.#facts.saveFact(factName(hour), JSON.stringify(spans));
   }
 
   #load(): void {
     const offset = this.#clock.now() - this.#clock.monotonic();
     for (let slot = 0; slot < MAX_HOURS; slot++) {
       for (const { at, runs } of parse(this.#facts.fact(factName(slot)))) {
-        const minute: Minute = { at: at - offset, runs: new Map() };
+        const span: Span = { at: at - offset, runs: new Map() };
         for (const { run, ranges } of runs) {
           const set = new RangeSet();
           for (const { first, last } of ranges) set.add(first, last);
-          minute.runs.set(run, set);
+          span.runs.set(run, set);
         }
-        this.#minutes.push(minute);
+        this.#spans.push(span);
       }
     }
-    this.#minutes.sort((a, b) => a.at - b.at);
+    this.#spans.sort((a, b) => a.at - b.at);
   }
 }
 
@@ -122,11 +123,11 @@ function factName(hour: number): string {
 }
 
 /** A fact that cannot be read says nothing. */
-function parse(fact: string | undefined): StoredMinute[] {
+function parse(fact: string | undefined): StoredSpan[] {
   if (fact === undefined) return [];
   try {
-    const minutes: unknown = JSON.parse(fact);
-    return Array.isArray(minutes) ? (minutes as StoredMinute[]) : [];
+    const spans: unknown = JSON.parse(fact);
+    return Array.isArray(spans) ? (spans as StoredSpan[]) : [];
   } catch {
     return [];
   }

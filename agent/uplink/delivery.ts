@@ -193,9 +193,10 @@ export class Delivery {
     return undefined;
   }
 
-  /** Sent, accepted or durable. */
-  isTaken(run: number, sequence: number): boolean {
-    return this.#taken.get(run)?.has(sequence) ?? false;
+  /** Where a record stands; undefined while it is pending. */
+  fateOf(run: number, sequence: number): 'in_flight' | 'accepted' | undefined {
+    if (this.#inFlight.get(run)?.has(sequence)) return 'in_flight';
+    return this.#taken.get(run)?.has(sequence) ? 'accepted' : undefined;
   }
 
   /** Records left the ring. */

@@ -29,8 +29,8 @@ export interface RecordSource {
     last: number,
     fate: 'stored' | 'lost',
   ): void;
-  /** Told who knows which records were sent or accepted and are not known to be durable. */
-  askUndecided(isUndecided: (run: number, sequence: number) => boolean): void;
+  /** Told who knows where a record stands that is not known to be durable. */
+  askFate(fateOf: (run: number, sequence: number) => 'in_flight' | 'accepted' | undefined): void;
   /** Small facts that outlive a run. */
   fact(name: string): string | undefined;
   saveFact(name: string, value: string): void;

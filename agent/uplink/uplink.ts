@@ -93,7 +93,7 @@ export class Uplink {
   constructor(options: UplinkOptions) {
     this.#options = options;
     this.#delivery = new Delivery(() => options.source.runs);
-    options.source.askUndecided((run, sequence) => this.#delivery.isTaken(run, sequence));
+    options.source.askFate((run, sequence) => this.#delivery.fateOf(run, sequence));
     this.#backoff = new Backoff(options.random);
     this.#acceptedLog = new AcceptedLog(options.clock, options.source);
     this.#metrics = uplinkMetrics(options.registry, () => ({

@@ -96,6 +96,7 @@ export class AgentStream {
   #settledBytes = 0;
   #settledRecords = 0;
   #draining = false;
+  #hasRecords = false;
   /** Monotonic ms of the last acknowledgement. */
   #acknowledgedAt = 0;
   #closed = false;
@@ -172,7 +173,8 @@ export class AgentStream {
     this.#closed = true;
     clearTimeout(this.#ackTimer);
     const { sink, clock } = this.#options;
-    if (this.#peer) sink.disconnected(this.#peer, clock.monotonic() - this.lastRecordAt);
+    const silentMs = this.#hasRecords ? clock.monotonic() - this.lastRecordAt : Number.POSITIVE_INFINITY;
+    if (this.#peer) sink.disconnected(this.#peer, silentMs);
   }
 
   #hello(hello: Hello): void {
@@ -222,6 +224,7 @@ export class AgentStream {
     if (record.sequence > BigInt(Number.MAX_SAFE_INTEGER))
       throw new FleetError('invalid_input', 'Cannot read record: its sequence is out of range');
     this.lastRecordAt = this.#options.clock.monotonic();
+    this.#hasRecords = true;
     const live = record.lane === Lane.LIVE;
     if (record.body.case === 'ticks')
       this.#options.metrics.records('tick', live, record.body.value.frames.length);
@@ -255,6 +258,8 @@ export class AgentStream {
           0,
           sink.loss(peer.source, `${peer.runs[run]!.id}/${sequence}`, lossFromWire(body.value)),
         );
+        // Until it is answered, an agent whose ring is full must carry it on into the next one.
+        this.#ackLater(true);
         break;
       case 'dictionary':
         this.#dictionary(body.value);

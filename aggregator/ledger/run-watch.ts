@@ -103,7 +103,8 @@ export class RunWatch {
     const next: Known = {
       ...(isThere ? before : NOTHING),
       run: live.id,
-      heardAtMs: now,
+      // What it recorded since it was last heard is not told by its Hello: its first status will.
+      heardAtMs: isThere ? before.heardAtMs : now,
       skewMs,
       hasRecords: runs.some((run) => run.lastSequence >= run.firstSequence) || (isThere && before.hasRecords),
     };
@@ -144,11 +145,12 @@ export class RunWatch {
     });
   }
 
-  /** Its last record came `silentMs` ago: what it recorded since is with it alone. */
+  /** Its last record came `silentMs` ago, or never (infinite): what it recorded since is with it alone. */
   disconnected({ source }: Pick<WatchedPeer, 'source'>, silentMs: number): void {
     const key = keyOf(source);
     const before = this.#known.get(key);
-    if (before) this.#set(key, { ...before, heardAtMs: this.#options.clock.now() - silentMs });
+    const heardAtMs = this.#options.clock.now() - silentMs;
+    if (before && heardAtMs > before.heardAtMs) this.#set(key, { ...before, heardAtMs });
   }
 
   /** The last status of a node, or undefined. */

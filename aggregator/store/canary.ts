@@ -23,6 +23,10 @@ export interface CanaryOptions {
   /** Reads the store's incarnation now; undefined where it does not say. */
   readonly readEpoch: () => Promise<bigint | undefined>;
   readonly available: () => boolean;
+  /** Unix ms of the newest canary that an earlier process of this shard knew as accepted. */
+  readonly remembered: number | undefined;
+  /** Keeps that for the next one. */
+  readonly remember: (acceptedMs: number) => void;
   /** Awaited before the next canary is written; where it throws it is called again. */
   readonly onReplay: (need: ReplayNeed) => Promise<void> | void;
   readonly logger: Logger;
@@ -36,8 +40,8 @@ const NAME = 'gpufleet_canary';
  * business, by the epoch. Below the 30 s after which they call a sample durable, or a copy of that age would hide.
  */
 const LOST_MS = 25_000;
-/** Sent again before the last canary that is there: what was on its way with it. */
-const MARGIN_MS = 60_000;
+/** Sent again before the last canary that is there: what was on its way with it, and what a killed store lost then. */
+const MARGIN_MS = 20_000;
 /** Looked at first, to the millisecond: in the normal case the last canary is in it. */
 const NEAR_MS = 90_000;
 /** Then further and further back, until there is one. Only after a restart of the store, or of this process. */
@@ -49,11 +53,10 @@ const MAX_ANSWER_BYTES = 2 ** 20;
  * ones away, and the next look says since when: after a change of incarnation, and at first contact, the last one is
  * read back before a new one is written.
  *
- * It is compared with the last one that this process knows the store to have accepted: an outage of the store alone
- * loses none of those. A fresh process knows of none and compares with now: after a pause of the aggregator that is
- * too much, costs the agents nothing (they send again what was accepted since then, and there is nothing such), and
- * is safe. No canary at all means a new store, where nobody knows of one, and else a store that was emptied:
- * everything that the agents still have goes again.
+ * It is compared with the last one that this process, or the one before it, knows the store to have accepted: an
+ * outage of the store or of the aggregator loses none of those. Where nobody knows of one it is compared with now:
+ * that may send too much again, and is safe. No canary at all means a new store, where nobody knows of one, and else
+ * a store that was emptied: everything that the agents still have goes again.
  */
 export class Canary {
   readonly #options: CanaryOptions;
@@ -65,6 +68,7 @@ export class Canary {
 
   constructor(options: CanaryOptions) {
     this.#options = options;
+    this.#accepted = options.remembered;
     const accepted = (): number => (this.#accepted ?? 0) / 1000;
     gauge(options.registry, {
       name: 'gpufleet_store_canary_timestamp_seconds',
@@ -126,8 +130,10 @@ export class Canary {
       ['shard', shard],
     ] as const;
     const { status } = await post(singleSample(labels, Math.floor(now / 1000), now));
-    if (status >= 200 && status < 300) this.#accepted = now;
-    else this.#checkedEpoch = undefined;
+    if (status >= 200 && status < 300) {
+      this.#accepted = now;
+      this.#options.remember(now);
+    } else this.#checkedEpoch = undefined;
   }
 
   async #judge(found: number | undefined): Promise<void> {

@@ -4,7 +4,7 @@ import type { Logger } from '#shared/logging/logger.ts';
 import type { Block, BlockSpan } from '#shared/model/block.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import { verdictOf } from './answer-policy.ts';
-import { Canary, type ReplayNeed } from './canary.ts';
+import { Canary, type CanaryOptions, type ReplayNeed } from './canary.ts';
 import type { DeadLetter } from './dead-letter.ts';
 import { IgnoredRows, type StoreLoss } from './ignored-rows.ts';
 import { RemoteWriter, type WriteOutcome } from './remote-writer.ts';
@@ -60,6 +60,8 @@ export interface VictoriaMetricsOptions {
   readonly onDeadLetter: (letter: DeadLetter) => Promise<void> | void;
   /** Samples that the store took and dropped. A dead letter is not told here too. */
   readonly onLoss: (loss: StoreLoss) => Promise<void> | void;
+  /** What the process before this one knew of its canary, and where to keep that for the next. */
+  readonly canary?: Pick<CanaryOptions, 'remembered' | 'remember'> | undefined;
   /** The store has forgotten what it accepted since then. Called once for each time; again where it throws. */
   readonly onReplay: (need: ReplayNeed) => Promise<void> | void;
   /** How often the store's metrics are read and the canary is written, ms; 5 s by default. */
@@ -126,6 +128,8 @@ export class VictoriaMetricsLink implements StoreLink {
         readEpoch: async () => (await this.#watch.read())?.epoch,
         everyMs: options.pollEveryMs ?? POLL_EVERY_MS,
         available: () => this.#writer.available,
+        remembered: options.canary?.remembered,
+        remember: options.canary?.remember ?? (() => {}),
         onReplay: options.onReplay,
         logger,
         registry,

@@ -179,7 +179,8 @@ test('the node that was heard least lately is forgotten first, also after a rest
 test('what a node recorded since its last record came is counted, not since the stream was seen to end', async () => {
   await using dir = tempDir();
   await using shelf = await shelfIn(dir.path);
-  const watch = await RunWatch.open(shelf);
+  let now = 1_780_000_000_000;
+  const watch = await RunWatch.open({ ...shelf, clock: { now: () => now, monotonic: () => now } });
   watch.connected(peer([['a', 1, 5]]));
   watch.status(peer([['a', 1, 5]]), {
     oldestUndurableMs: 0,
@@ -187,6 +188,10 @@ test('what a node recorded since its last record came is counted, not since the 
     pendingSamples: 0,
     samplesPerSecond: 100,
   });
+  now += 10_000;
   watch.disconnected(peer([['a', 1, 5]]), 8_000);
+  // It was back for a moment, and nothing came: that is no word of what it recorded.
+  watch.connected(peer([['a', 1, 5]]));
+  watch.disconnected(peer([['a', 1, 5]]), Number.POSITIVE_INFINITY);
   expect(watch.connected(peer([['b', 1, 3]]))?.samples).toBe(800);
 });

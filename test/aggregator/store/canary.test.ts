@@ -8,7 +8,7 @@ import { StoreEndpoint } from '../../../aggregator/store/store-endpoint.ts';
 import { decodeWriteRequest } from '../../support/remote-write-receiver.ts';
 
 /** A store that is nothing but its canaries, Unix ms. */
-async function startStand() {
+async function startStand(remembered?: number) {
   const stand = {
     now: 1_780_000_000_000,
     epoch: 1n as bigint | undefined,
@@ -16,6 +16,7 @@ async function startStand() {
     readable: true,
     needs: [] as ReplayNeed[],
     fails: false,
+    remembered,
     canary: undefined as unknown as Canary,
     /** A tick, five seconds after the last. */
     async tick(): Promise<void> {
@@ -56,6 +57,10 @@ async function startStand() {
     reader,
     readEpoch: async () => stand.epoch,
     available: () => true,
+    remembered,
+    remember: (acceptedMs) => {
+      stand.remembered = acceptedMs;
+    },
     onReplay: (need) => {
       if (stand.fails) throw new Error('cannot keep the order');
       stand.needs.push(need);
@@ -93,7 +98,7 @@ test('a store that was set back gets no new canary before the replay is ordered'
   stand.fails = false;
   await stand.tick();
   await stand.tick();
-  expect(stand.needs).toMatchObject([{ fromMs: left - 60_000 }]);
+  expect(stand.needs).toMatchObject([{ fromMs: left - 20_000 }]);
   expect(stand.canaries.length).toBe(12);
 });
 
@@ -110,4 +115,22 @@ test('an emptied store is asked for everything, an outage of hours for nothing',
   stand.canaries.length = 0;
   await stand.tick();
   expect(stand.needs).toMatchObject([{ fromMs: 0 }]);
+});
+
+// Each start of the aggregator after half a minute's pause had asked the whole fleet to send again.
+test('a pause of the aggregator is no store set back: the next process knows what was accepted', async () => {
+  await using first = await startStand();
+  for (let i = 0; i < 5; i++) await first.tick();
+  expect(first.remembered).toBe(first.now);
+  await using next = await startStand(first.remembered);
+  next.canaries.push(...first.canaries);
+  next.now = first.now + 600_000;
+  await next.tick();
+  expect(next.needs).toEqual([]);
+  // And a store that was set back meanwhile is one.
+  await using other = await startStand(first.remembered);
+  other.canaries.push(first.canaries[0]! - 100_000);
+  other.now = first.now + 600_000;
+  await other.tick();
+  expect(other.needs).toHaveLength(1);
 });

@@ -210,7 +210,7 @@ real(
     await store.restart();
     await until(() => second.replays.length > 0, { timeoutMs: 30_000, what: 'the replay' });
     const [need] = second.replays;
-    expect(Math.abs(need!.fromMs - (backedUp - 60_000))).toBeLessThan(30_000);
+    expect(Math.abs(need!.fromMs - (backedUp - 20_000))).toBeLessThan(30_000);
     expect(need!.reason).toMatch(/set back/);
 
     const writtenUntil = await metricOf(second.registry, 'gpufleet_store_canary_timestamp_seconds');
