@@ -70,9 +70,8 @@ export class Pipeline implements IngestSink {
       );
   }
 
-  disconnected(peer: Peer, silentMs: number): void {
+  disconnected(peer: Peer): void {
     this.#stages.latest.disconnected(peer.source);
-    this.#stages.runs.disconnected(peer, silentMs);
   }
 
   status(peer: Peer, status: AgentStatus): void {

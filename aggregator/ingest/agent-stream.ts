@@ -96,7 +96,6 @@ export class AgentStream {
   #settledBytes = 0;
   #settledRecords = 0;
   #draining = false;
-  #hasRecords = false;
   /** Monotonic ms of the last acknowledgement. */
   #acknowledgedAt = 0;
   #closed = false;
@@ -172,9 +171,7 @@ export class AgentStream {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#ackTimer);
-    const { sink, clock } = this.#options;
-    const silentMs = this.#hasRecords ? clock.monotonic() - this.lastRecordAt : Number.POSITIVE_INFINITY;
-    if (this.#peer) sink.disconnected(this.#peer, silentMs);
+    if (this.#peer) this.#options.sink.disconnected(this.#peer);
   }
 
   #hello(hello: Hello): void {
@@ -224,7 +221,6 @@ export class AgentStream {
     if (record.sequence > BigInt(Number.MAX_SAFE_INTEGER))
       throw new FleetError('invalid_input', 'Cannot read record: its sequence is out of range');
     this.lastRecordAt = this.#options.clock.monotonic();
-    this.#hasRecords = true;
     const live = record.lane === Lane.LIVE;
     if (record.body.case === 'ticks')
       this.#options.metrics.records('tick', live, record.body.value.frames.length);

@@ -58,8 +58,7 @@ export interface Peer {
 /** The stage below ingest. It reads a block only during the call: its arrays are decoder state. */
 export interface IngestSink {
   connected(peer: Peer): void;
-  /** `silentMs` is how long before this its last record came, infinite for none: a cut link is noticed late. */
-  disconnected(peer: Peer, silentMs: number): void;
+  disconnected(peer: Peer): void;
   status(peer: Peer, status: AgentStatus): void;
   /** Replays that this peer should do; it leaves out those that it has done. */
   replays(peer: Peer): readonly ReplayOrder[];

@@ -103,7 +103,8 @@ export class RunWatch {
     const next: Known = {
       ...(isThere ? before : NOTHING),
       run: live.id,
-      // What it recorded since it was last heard is not told by its Hello: its first status will.
+      // What it recorded since its last status is not told by its Hello: its first status will. Nor do records
+      // tell it: a live tick may have been deferred, and waits on its disk.
       heardAtMs: isThere ? before.heardAtMs : now,
       skewMs,
       hasRecords: runs.some((run) => run.lastSequence >= run.firstSequence) || (isThere && before.hasRecords),
@@ -143,14 +144,6 @@ export class RunWatch {
       hasRecords: before.hasRecords || status.samplesPerSecond > 0 || status.pendingRecords > 0,
       hasStatus: true,
     });
-  }
-
-  /** Its last record came `silentMs` ago, or never (infinite): what it recorded since is with it alone. */
-  disconnected({ source }: Pick<WatchedPeer, 'source'>, silentMs: number): void {
-    const key = keyOf(source);
-    const before = this.#known.get(key);
-    const heardAtMs = this.#options.clock.now() - silentMs;
-    if (before && heardAtMs > before.heardAtMs) this.#set(key, { ...before, heardAtMs });
   }
 
   /** The last status of a node, or undefined. */
