@@ -10,8 +10,8 @@ import type { Clock } from '#shared/model/clock.ts';
 import type { Labels } from '#shared/model/dictionary.ts';
 import { RecordBuffer } from './buffer/record-buffer.ts';
 import type { Collector } from './collect/collector.ts';
-import type { Facts } from './collect/registry.ts';
 import { schedule } from './collect/scheduler.ts';
+import type { Facts } from './collect/source-kind.ts';
 import type { AgentConfig } from './config.ts';
 import { Recorder } from './recorder.ts';
 import { Uplink, type UplinkOptions } from './uplink/uplink.ts';
@@ -26,7 +26,7 @@ export interface AgentOptions {
   readonly credentials: UplinkOptions['credentials'];
   readonly token: () => Promise<string | undefined>;
   /** Makes the collectors; called once, when the buffer's facts can be read. */
-  readonly collectors: (facts: Facts) => Collector[];
+  readonly collectors: (facts: Facts) => Promise<readonly Collector[]> | readonly Collector[];
   readonly clock: Clock;
   readonly random: () => number;
   readonly logger: Logger;
@@ -49,7 +49,12 @@ export class Agent implements AsyncDisposable {
   readonly #collectors: readonly Collector[];
   readonly #failures;
 
-  private constructor(options: AgentOptions, registry: Registry, buffer: RecordBuffer) {
+  private constructor(
+    options: AgentOptions,
+    registry: Registry,
+    buffer: RecordBuffer,
+    collectors: readonly Collector[],
+  ) {
     const { config, node, logger, clock } = options;
     this.#options = options;
     this.registry = registry;
@@ -76,10 +81,7 @@ export class Agent implements AsyncDisposable {
       registry,
     });
     this.#recorder = new Recorder(buffer, this.#uplink, logger, registry);
-    this.#collectors = options.collectors({
-      get: (name) => buffer.fact(name),
-      set: (name, value) => buffer.saveFact(name, value),
-    });
+    this.#collectors = collectors;
     this.#failures = counter(registry, {
       name: 'gpufleet_agent_collect_failures_total',
       help: 'Reads of a source that failed as a whole, by source.',
@@ -100,7 +102,16 @@ export class Agent implements AsyncDisposable {
       logger,
       registry,
     });
-    return new Agent(options, registry, buffer);
+    try {
+      const collectors = await options.collectors({
+        get: (name) => buffer.fact(name),
+        set: (name, value) => buffer.saveFact(name, value),
+      });
+      return new Agent(options, registry, buffer, collectors);
+    } catch (error) {
+      await buffer[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   get ticks(): Iterable<Tick> {

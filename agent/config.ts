@@ -43,7 +43,8 @@ export const agentConfigSchema = v.strictObject({
   token_file: v.optional(path),
   /** How often sources are read, where they do not say otherwise. */
   collection_interval: v.optional(duration(100, 3_600_000), '10s'),
-  collectors: collectorsSchema,
+  /** What is collected, by source; where none is named, what the node has. */
+  collectors: v.optional(collectorsSchema, {}),
   /** The agent's own exporter: /metrics, /healthz, /readyz. */
   exporter: v.optional(
     v.strictObject({

@@ -11,6 +11,7 @@ import { systemClock } from '#shared/model/clock.ts';
 import packageJson from '../package.json' with { type: 'json' };
 import { Agent } from './agent.ts';
 import { createCollectors } from './collect/registry.ts';
+import type { HostPaths } from './collect/source-kind.ts';
 import { type AgentConfig, loadAgentConfig } from './config.ts';
 import { Exporter } from './expose/exporter.ts';
 import { renderTicks } from './expose/exposition.ts';
@@ -63,15 +64,19 @@ async function run(config: AgentConfig, signal: AbortSignal): Promise<void> {
       version: packageJson.version,
       credentials: await channelCredentials(config.tls),
       token: () => readToken(config.token_file),
-      collectors: (facts) =>
-        createCollectors({
-          settings: config.collectors,
+      collectors: async (facts) => {
+        const chosen = await createCollectors(config.collectors, {
           intervalMs: config.collection_interval,
           node,
+          host: HOST,
+          directory,
           facts,
           clock: systemClock,
+          random: Math.random,
           logger: nodeLogger,
-        }),
+        });
+        return chosen.collectors;
+      },
       clock: systemClock,
       random: Math.random,
       logger: nodeLogger,
@@ -94,6 +99,8 @@ async function run(config: AgentConfig, signal: AbortSignal): Promise<void> {
   );
 }
 
+const HOST: HostPaths = { proc: '/proc', sys: '/sys', dev: '/dev', run: '/run', root: '/' };
+
 interface NodeOfProcess {
   readonly node: string;
   readonly directory: string;
@@ -102,7 +109,8 @@ interface NodeOfProcess {
 
 /** This host, or the simulated nodes sim-000, sim-001 ..., each an agent with a buffer and an identity of its own. */
 function nodesOf(config: AgentConfig): NodeOfProcess[] {
-  const count = config.collectors.simulated?.nodes ?? 1;
+  const { simulated } = config.collectors;
+  const count = simulated ? simulated.nodes : 1;
   if (count === 1) return [{ node: config.node, directory: config.data_dir, machineId: config.machine_id }];
   return Array.from({ length: count }, (_, index) => {
     const node = `sim-${String(index).padStart(3, '0')}`;

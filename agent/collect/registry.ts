@@ -1,73 +1,117 @@
-import type { Logger } from '#shared/logging/logger.ts';
-import type { Clock } from '#shared/model/clock.ts';
+import { describeError } from '#shared/errors/fleet-error.ts';
 import type { Collector } from './collector.ts';
-import type { CollectorSettings } from './collector-settings.ts';
-import { createDcgmExporterCollector } from './nvidia/dcgm-exporter.ts';
-import { createSimulatedCollector } from './simulated/simulated.ts';
+import {
+  type CollectorSettings,
+  defaultSettings,
+  type SettingsOf,
+  type SourceKey,
+} from './collector-settings.ts';
+import type { Detection, SourceKind, Surroundings } from './source-kind.ts';
 
-/** Small facts that a collector keeps across restarts of the agent. */
-export interface Facts {
-  get(name: string): string | undefined;
-  set(name: string, value: string): void;
+interface Entry<K extends SourceKey> {
+  readonly key: K;
+  /** Looked for where the configuration names no sources. */
+  readonly auto: boolean;
+  readonly load: () => Promise<{ readonly kind: SourceKind<SettingsOf<K>> }>;
 }
 
-interface Surroundings {
-  readonly settings: CollectorSettings;
-  /** Where a collector does not set its own. */
-  readonly intervalMs: number;
-  readonly node: string;
-  readonly facts: Facts;
-  readonly clock: Clock;
-  readonly logger: Logger;
+const entry = <K extends SourceKey>(key: K, auto: boolean, load: Entry<K>['load']): Entry<K> => ({
+  key,
+  auto,
+  load,
+});
+
+/** The one list of sources, in order of preference. A module is loaded when it is asked for. */
+const entries = [
+  entry('dcgm_exporter', true, () => import('./nvidia/dcgm-exporter/kind.ts')),
+  entry('simulated', false, () => import('./simulated/kind.ts')),
+] as const;
+
+/** A source, and whether the node has it. */
+export interface FoundSource {
+  readonly key: SourceKey;
+  /** Named in the configuration; else it was looked for. */
+  readonly configured: boolean;
+  readonly detection: Detection;
 }
 
-/** The one list of collectors: what is configured is made, in this order. */
-export function createCollectors({
-  settings,
-  intervalMs,
-  node,
-  facts,
-  clock,
-  logger,
-}: Surroundings): Collector[] {
-  const made: Collector[] = [];
-  if (settings.dcgm_exporter) {
-    const { url, naming, interval: own, timeout, max_body_bytes } = settings.dcgm_exporter;
-    made.push(
-      createDcgmExporterCollector({
-        url,
-        naming,
-        intervalMs: own ?? intervalMs,
-        timeoutMs: timeout,
-        maxBodyBytes: max_body_bytes,
-        clock,
-        logger,
-        lastXids: {
-          get: (uuid) => numberOf(facts.get(`xid/${uuid}`)),
-          set: (uuid, code) => facts.set(`xid/${uuid}`, String(code)),
-        },
-      }),
-    );
+/** The collectors of this node, and what was looked for to choose them. */
+export interface ChosenSources {
+  readonly collectors: readonly Collector[];
+  readonly found: readonly FoundSource[];
+}
+
+/**
+ * Makes the collectors: those that the configuration names, found or not; where it names none, what detection
+ * finds. Throws `invalid_config` where a source's settings cannot be used.
+ */
+export async function createCollectors(
+  settings: CollectorSettings,
+  surroundings: Surroundings,
+): Promise<ChosenSources> {
+  const collectors: Collector[] = [];
+  const found: FoundSource[] = [];
+  try {
+    for (const one of entries) {
+      const chosen = await choose(one as Entry<SourceKey>, settings, surroundings);
+      found.push(...chosen.found);
+      collectors.push(...chosen.collectors);
+    }
+  } catch (error) {
+    for (const collector of collectors) await collector[Symbol.asyncDispose]();
+    throw error;
   }
-  if (settings.simulated) {
-    const { gpus, model, seed, faults, fault_rate } = settings.simulated;
-    made.push(
-      createSimulatedCollector({
-        node,
-        gpus,
-        model,
-        seed,
-        intervalMs,
-        clock,
-        faults,
-        faultRate: fault_rate,
-      }),
-    );
-  }
-  return made;
+  return { collectors, found };
 }
 
-function numberOf(text: string | undefined): number | undefined {
-  const number = Number(text);
-  return text === undefined || !Number.isFinite(number) ? undefined : number;
+/** What the node has, of every source that can be looked for or is configured: for people. */
+export async function detectSources(
+  settings: CollectorSettings,
+  surroundings: Surroundings,
+): Promise<FoundSource[]> {
+  const found: FoundSource[] = [];
+  for (const one of entries as readonly Entry<SourceKey>[]) {
+    const own = settings[one.key];
+    if (own === false || (!own && !one.auto)) continue;
+    found.push({
+      key: one.key,
+      configured: own !== undefined,
+      detection: await look(one, own, surroundings),
+    });
+  }
+  return found;
 }
+
+async function choose<K extends SourceKey>(
+  one: Entry<K>,
+  settings: CollectorSettings,
+  surroundings: Surroundings,
+): Promise<ChosenSources> {
+  const own = settings[one.key] as SettingsOf<K> | false | undefined;
+  if (own === false) return NOTHING;
+  if (own !== undefined) {
+    const { kind } = await one.load();
+    return { collectors: kind.create(own, surroundings), found: [] };
+  }
+  if (!one.auto || Object.values(settings).some((value) => value)) return NOTHING;
+  const detection = await look(one, undefined, surroundings);
+  const found: FoundSource[] = [{ key: one.key, configured: false, detection }];
+  if (!detection.found) return { collectors: [], found };
+  const { kind } = await one.load();
+  return { collectors: kind.create(defaultSettings(one.key), surroundings), found };
+}
+
+async function look<K extends SourceKey>(
+  one: Entry<K>,
+  own: SettingsOf<K> | undefined,
+  surroundings: Surroundings,
+): Promise<Detection> {
+  try {
+    const { kind } = await one.load();
+    return await kind.detect(own ?? defaultSettings(one.key), surroundings);
+  } catch (error) {
+    return { found: false, why: describeError(error) };
+  }
+}
+
+const NOTHING: ChosenSources = { collectors: [], found: [] };

@@ -3,7 +3,7 @@ import { silentLogger } from '#shared/logging/logger.ts';
 import { systemClock } from '#shared/model/clock.ts';
 import { Agent } from '../../agent/agent.ts';
 import type { Collector } from '../../agent/collect/collector.ts';
-import { createDcgmExporterCollector } from '../../agent/collect/nvidia/dcgm-exporter.ts';
+import { createDcgmExporterCollector } from '../../agent/collect/nvidia/dcgm-exporter/collector.ts';
 import type { BenchOptions } from '../bench-case.ts';
 import { loadTrace } from '../trace.ts';
 import { BENCH_CLUSTER, dictionaryOf } from './bench-nodes.ts';
@@ -92,6 +92,9 @@ function traceCollector(node: string, { intervalMs, bench }: AgentsOptions): Col
   return {
     name: dictionary.group,
     intervalMs,
+    rank: 50,
+    holdsDevice: false,
+    describe: () => 'a test',
     collect: async () => ({
       dictionary,
       timestampMs: systemClock.now(),

@@ -189,6 +189,9 @@ function replay({ dictionary, rows }: Trace, from: number, intervalMs: number): 
   return {
     name: 'trace',
     intervalMs,
+    rank: 50,
+    holdsDevice: false,
+    describe: () => 'a test',
     collect: async () => ({
       dictionary,
       timestampMs: 0,

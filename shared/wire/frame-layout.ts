@@ -23,9 +23,9 @@ export const FLAG_KEYFRAME = 1;
 export const FLAG_MODES = 2;
 export const KNOWN_FLAGS = FLAG_KEYFRAME | FLAG_MODES;
 
-/** The mode after the slot states: present, sent as a float64. */
-export const MODE_RAW = SLOT_STATES;
-export const MODES = SLOT_STATES + 1;
+/** Present, sent as a float64: a mode among the slot states, none of which has this number. */
+export const MODE_RAW = 5;
+export const MODES = SLOT_STATES;
 
 /** Residuals from here on are sent raw: their zigzag form would not fit 53 bits. */
 export const MAX_RESIDUAL = 2 ** 52;

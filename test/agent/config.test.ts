@@ -34,7 +34,7 @@ aggregators: [nowhere]
 external_labels: { node: x }
 exporter: { listen: "127.0.0.1:99999" }
 colectors: {}
-collectors: { dcgm_exporter: { naming: nice } }
+collectors: { dcgm_exporter: { naming: nice, url: ftp } }
 `,
     { EXPORTER_PORT: 'many', LOG_LEVEL: 'LOUD' },
   ).catch((caught: Error) => caught.message);
@@ -45,7 +45,7 @@ collectors: { dcgm_exporter: { naming: nice } }
     'external_labels: must not set cluster, node',
     'exporter.listen: must be host:port',
     'colectors: there is no such setting',
-    'collectors.dcgm_exporter.url: it is missing',
+    'collectors.dcgm_exporter.url: must be',
     'collectors.dcgm_exporter.naming: must be canonical, dcgm or both',
     'environment EXPORTER_PORT: must be a port, and is "many"',
     'log_level: must be one of',
@@ -73,9 +73,15 @@ describe('the environment wins over the file', () => {
   });
 });
 
-test('no collector at all is a fault: an agent that collects nothing looks healthy and is not', async () => {
-  await expect(load('collectors: {}')).rejects.toThrow(/name at least one collector/);
-  await expect(load('node: a')).rejects.toThrow(/collectors: it is missing/);
+// Lost without it: an agent that is installed with no word of configuration collects nothing.
+test('no collector named is no fault: the agent looks for what the node has, but for what is set to false', async () => {
+  expect((await load('node: a')).collectors).toEqual({});
+  expect((await load('collectors: { dcgm_exporter: false }')).collectors).toEqual({ dcgm_exporter: false });
+});
+
+test('a source with nothing behind it has its defaults', async () => {
+  const { collectors } = await load('collectors:\n  simulated:\n');
+  expect(collectors.simulated).toMatchObject({ gpus: 8, model: 'H100' });
 });
 
 test('what is not YAML, and what is not there, are said in one sentence', async () => {

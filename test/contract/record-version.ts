@@ -20,7 +20,7 @@ import { silentLogger } from '#shared/logging/logger.ts';
 import { systemClock } from '#shared/model/clock.ts';
 import { Agent } from '../../agent/agent.ts';
 import type { Collector, Reading } from '../../agent/collect/collector.ts';
-import { createSimulatedCollector } from '../../agent/collect/simulated/simulated.ts';
+import { createSimulatedCollector } from '../../agent/collect/simulated/collector.ts';
 import { DEFAULT_LIMITS } from '../../aggregator/ingest/admission.ts';
 import { AgentStream } from '../../aggregator/ingest/agent-stream.ts';
 import { ingestMetrics } from '../../aggregator/ingest/ingest-metrics.ts';
@@ -93,6 +93,9 @@ function remembering(inner: Collector): Collector {
   return {
     name: inner.name,
     intervalMs: inner.intervalMs,
+    rank: 50,
+    holdsDevice: false,
+    describe: () => 'a test',
     async collect(signal): Promise<Reading> {
       const reading = await inner.collect(signal);
       if (expected.series.length === 0)

@@ -64,6 +64,9 @@ function witnessedCollector(group: OracleGroup): Collector {
   return {
     name: group.name,
     intervalMs: group.intervalMs,
+    rank: 50,
+    holdsDevice: false,
+    describe: () => 'a test',
     async collect(): Promise<Reading> {
       const beganMs = lastNowMs;
       settle();

@@ -30,6 +30,9 @@ export function fakeCollector(series = 10, intervalMs = 100): FakeCollector {
     intervalMs,
     taken,
     next,
+    rank: 50,
+    holdsDevice: false,
+    describe: () => 'a test',
     async collect(): Promise<Reading> {
       const values = Array.from({ length: series }, (_, i) => (taken.length + 1) * (i + 1));
       taken.push({ values });

@@ -30,7 +30,15 @@ async function run(
   const stop = new AbortController();
   const running = schedule(
     {
-      collector: { name: 's', intervalMs: 20, collect, async [Symbol.asyncDispose]() {} },
+      collector: {
+        name: 's',
+        intervalMs: 20,
+        rank: 50,
+        holdsDevice: false,
+        describe: () => 'a test',
+        collect,
+        async [Symbol.asyncDispose]() {},
+      },
       clock,
       phase: 0.5,
       shift: () => shifts++,

@@ -8,7 +8,7 @@ import {
 import { createRegistry } from '#shared/instruments/registry.ts';
 import { systemClock } from '#shared/model/clock.ts';
 import type { Kind } from '#shared/model/dictionary.ts';
-import { SLOT_STATES } from '#shared/model/slot-state.ts';
+import { SLOT_STATE_NAMES, SLOT_STATES } from '#shared/model/slot-state.ts';
 import { createDictionary, dictionaryToWire } from '#shared/wire/dictionary.ts';
 import { FrameEncoder } from '#shared/wire/frame-encoder.ts';
 import { type AdmissionLimits, DEFAULT_LIMITS } from '../../../aggregator/ingest/admission.ts';
@@ -20,6 +20,8 @@ import { SpanTable } from '../../../aggregator/ingest/span-table.ts';
 import { expectFleetError } from '../../shared/wire/expect-fleet-error.ts';
 import { Fuzz, shortStacks } from '../../support/fuzz.ts';
 import { quietSink } from '../../support/quiet-sink.ts';
+
+const ALL_STATES = [...SLOT_STATE_NAMES.keys()];
 
 type Message = StreamRequest['message'];
 
@@ -302,7 +304,9 @@ function framesOf(fuzz: Fuzz, dictionary: (typeof dictionaries)[number]): Uint8A
   const slots = dictionary.series.length;
   return Array.from({ length: 12 }, (_, tick) => {
     const values = Float64Array.from({ length: slots }, () => fuzz.below(1000) / 10);
-    const states = Uint8Array.from({ length: slots }, () => (fuzz.chance(0.9) ? 0 : fuzz.below(SLOT_STATES)));
+    const states = Uint8Array.from({ length: slots }, () =>
+      fuzz.chance(0.9) ? 0 : ALL_STATES[fuzz.below(ALL_STATES.length)]!,
+    );
     const timestampMs = tick === 10 ? 5 : tick === 11 ? 2 ** 50 : NOW + tick * 1000;
     return encoder.encode({ timestampMs, values, states }, tick % 5 === 0).slice();
   });

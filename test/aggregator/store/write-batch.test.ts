@@ -2,13 +2,15 @@ import { uncompressSync } from 'snappy';
 import { expect, test } from 'vitest';
 import type { Block, BlockSpan, Source } from '#shared/model/block.ts';
 import type { Dictionary, Labels } from '#shared/model/dictionary.ts';
-import { SLOT_STATES, SlotState } from '#shared/model/slot-state.ts';
+import { SLOT_STATE_NAMES, SlotState } from '#shared/model/slot-state.ts';
 import { createDictionary } from '#shared/wire/dictionary.ts';
 import { storedLabels } from '../../../aggregator/store/series-template.ts';
 import { decodeSeries, seriesStarts } from '../../../aggregator/store/time-series.ts';
 import { MAX_BATCH_BYTES, SpanCursor, WriteBatch } from '../../../aggregator/store/write-batch.ts';
 import { seededRandom } from '../../support/random.ts';
 import { decodeWriteRequest, type ReceivedSample } from '../../support/remote-write-receiver.ts';
+
+const ALL_STATES = [...SLOT_STATE_NAMES.keys()];
 
 const START_MS = 1_780_000_000_000;
 
@@ -50,7 +52,7 @@ function randomSpan(random: () => number, ticks: number, holes: number): BlockSp
     const slot = cell % dictionary.series.length;
     values[cell] = random() < 0.4 ? odd[Math.floor(random() * odd.length)]! : random() * 1e6;
     if (gone[slot]) states[cell] = SlotState.Absent;
-    else if (random() < holes / 4) states[cell] = Math.floor(random() * SLOT_STATES);
+    else if (random() < holes / 4) states[cell] = ALL_STATES[Math.floor(random() * ALL_STATES.length)]!;
   }
   const timestamps = new Float64Array(ticks + 3).map(
     (_, t) => START_MS + t * 1000 + Math.floor(random() * 9),

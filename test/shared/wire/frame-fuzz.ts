@@ -1,10 +1,12 @@
 import type { Dictionary, Kind } from '#shared/model/dictionary.ts';
-import { SLOT_STATES, SlotState } from '#shared/model/slot-state.ts';
+import { SLOT_STATE_NAMES, SLOT_STATES, SlotState } from '#shared/model/slot-state.ts';
 import { createDictionary } from '#shared/wire/dictionary.ts';
 import { FrameDecoder } from '#shared/wire/frame-decoder.ts';
 import { FrameEncoder } from '#shared/wire/frame-encoder.ts';
 import { Fuzz, shortStacks } from '../../support/fuzz.ts';
 import { expectFleetError } from './expect-fleet-error.ts';
+
+const ALL_STATES = [...SLOT_STATE_NAMES.keys()];
 
 /** Around the edges of the bitmap's bytes, none at all, and a real node's. */
 const SIZES = [0, 1, 7, 8, 9, 33, 400];
@@ -83,7 +85,7 @@ function subjectOf(fuzz: Fuzz, slots: number): Subject {
   const frames: Uint8Array[] = [];
   for (let tick = 0; tick < FRAMES_EACH; tick++) {
     for (let slot = 0; slot < slots; slot++) {
-      if (fuzz.chance(0.1)) states[slot] = fuzz.below(SLOT_STATES);
+      if (fuzz.chance(0.1)) states[slot] = ALL_STATES[fuzz.below(ALL_STATES.length)]!;
       values[slot] = next(fuzz, values[slot]!);
     }
     if (tick === 0) first = values.slice();

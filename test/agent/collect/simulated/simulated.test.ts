@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import { createSimulatedCollector, MAX_GPUS } from '../../../../agent/collect/simulated/collector.ts';
 import { GPU_PROFILES, type GpuModel } from '../../../../agent/collect/simulated/profiles.ts';
-import { createSimulatedCollector, MAX_GPUS } from '../../../../agent/collect/simulated/simulated.ts';
 import { metricNamed } from '../../../../shared/catalogue/metrics.ts';
 import { SlotState } from '../../../../shared/model/slot-state.ts';
 import { seriesFault } from '../../../../shared/wire/dictionary.ts';

@@ -3,7 +3,7 @@ import {
   createSimulatedCollector,
   type SimulatedCollector,
   type SimulatedOptions,
-} from '../../../../agent/collect/simulated/simulated.ts';
+} from '../../../../agent/collect/simulated/collector.ts';
 import { labelOf } from '../../../../shared/model/dictionary.ts';
 
 const START_MS = Date.UTC(2026, 0, 1);

@@ -5,10 +5,10 @@ import type { Logger } from '#shared/logging/logger.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import type { Series } from '#shared/model/dictionary.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
-import type { Collector, Reading, RejectReason } from '../collector.ts';
-import { type Exposition, ExpositionParser } from '../prometheus/exposition.ts';
-import { Scraper } from '../prometheus/scrape.ts';
-import { SeriesTable } from '../prometheus/series-table.ts';
+import { type Collector, type Reading, type RejectReason, SOURCE_RANK } from '../../collector.ts';
+import { type Exposition, ExpositionParser } from '../../prometheus/exposition.ts';
+import { Scraper } from '../../prometheus/scrape.ts';
+import { SeriesTable } from '../../series-table.ts';
 import { GpuPresence } from './gpu-presence.ts';
 import { type Naming, planScrape, type Route, type ScrapePlan } from './scrape-plan.ts';
 import { type LastXids, type XidSighting, XidWatch } from './xid-watch.ts';
@@ -67,6 +67,8 @@ export function createDcgmExporterCollector(options: DcgmExporterOptions): Colle
 
 class DcgmExporterCollector implements Collector {
   readonly name = NAME;
+  readonly rank = SOURCE_RANK.dcgm_exporter;
+  readonly holdsDevice = false;
   readonly intervalMs: number;
   readonly #options: DcgmExporterOptions;
   readonly #scraper: Scraper;
@@ -93,6 +95,10 @@ class DcgmExporterCollector implements Collector {
     this.#table = new SeriesTable(NAME, options.intervalMs, limit);
     this.#parser = new ExpositionParser(limit * LINES_PER_SERIES);
     this.#xids = new XidWatch(NAME, options.lastXids);
+  }
+
+  describe(): string {
+    return `dcgm-exporter at ${this.#options.url}, ${this.#plan.gpus.length} GPUs`;
   }
 
   async collect(signal: AbortSignal): Promise<Reading> {

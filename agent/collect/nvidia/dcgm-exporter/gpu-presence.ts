@@ -1,5 +1,5 @@
 import type { FleetEvent } from '#shared/model/event.ts';
-import { KEPT_SCRAPES } from '../prometheus/series-table.ts';
+import { KEPT_SCRAPES } from '../../series-table.ts';
 import type { Gpu } from './scrape-plan.ts';
 
 /** More GPUs than a node has: a page of invented ones must not fill memory. Those beyond are not watched. */

@@ -3,7 +3,7 @@ import { createLogger } from '#shared/logging/logger.ts';
 import { seriesFault } from '#shared/wire/dictionary.ts';
 import { FrameDecoder } from '#shared/wire/frame-decoder.ts';
 import { FrameEncoder } from '#shared/wire/frame-encoder.ts';
-import type { DcgmExporterOptions } from '../../../../agent/collect/nvidia/dcgm-exporter.ts';
+import type { DcgmExporterOptions } from '../../../../../agent/collect/nvidia/dcgm-exporter/collector.ts';
 import { fixture, ScrapedNode, shown } from './scraped-node.ts';
 
 let node: ScrapedNode;

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { SlotState } from '#shared/model/slot-state.ts';
-import { ExpositionParser } from '../../../../agent/collect/prometheus/exposition.ts';
-import { sharedData } from '../../../support/data.ts';
+import { ExpositionParser } from '../../../../../agent/collect/prometheus/exposition.ts';
+import { sharedData } from '../../../../support/data.ts';
 import { ScrapedNode, shown } from './scraped-node.ts';
 
 const CAPTURES = [

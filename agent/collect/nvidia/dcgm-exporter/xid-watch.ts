@@ -1,6 +1,6 @@
 import { XID_CATALOGUE_VERSION, xidNamed } from '#shared/catalogue/xid.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
-import { KEPT_SCRAPES } from '../prometheus/series-table.ts';
+import { KEPT_SCRAPES } from '../../series-table.ts';
 import type { Gpu } from './scrape-plan.ts';
 
 /**

@@ -5,7 +5,7 @@ import type { Dictionary } from '#shared/model/dictionary.ts';
 import type { EventType, FleetEvent } from '#shared/model/event.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import { createDictionary } from '#shared/wire/dictionary.ts';
-import type { Collector, Reading, RejectReason } from '../collector.ts';
+import { type Collector, type Reading, type RejectReason, SOURCE_RANK } from '../collector.ts';
 import { type Board, boardOf } from './board.ts';
 import { FaultSchedule } from './fault-schedule.ts';
 import type { InjectedFault, ScriptedFault } from './faults.ts';
@@ -54,6 +54,8 @@ export function createSimulatedCollector(options: SimulatedOptions): SimulatedCo
 
 class Simulation implements SimulatedCollector {
   readonly name = 'simulated';
+  readonly rank = SOURCE_RANK.other;
+  readonly holdsDevice = false;
   readonly intervalMs: number;
   readonly #clock: Clock;
   readonly #node: SimulatedNode;
@@ -115,6 +117,10 @@ class Simulation implements SimulatedCollector {
   }
 
   /** Rejects never. While a read is stuck it answers only when the signal aborts, with the slots that timed out. */
+  describe(): string {
+    return `a simulated node with ${this.#boards.length} GPUs`;
+  }
+
   async collect(signal: AbortSignal): Promise<Reading> {
     const timestampMs = this.#clock.now();
     const events = this.#advance(timestampMs);

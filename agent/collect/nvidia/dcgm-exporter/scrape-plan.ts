@@ -3,7 +3,7 @@ import type { Metric } from '#shared/catalogue/metric.ts';
 import { metricNamed } from '#shared/catalogue/metrics.ts';
 import type { Labels, Series } from '#shared/model/dictionary.ts';
 import { MAX_LABELS, seriesFault } from '#shared/wire/dictionary.ts';
-import type { Exposition, Family, SampleHead } from '../prometheus/exposition.ts';
+import type { Exposition, Family, SampleHead } from '../../prometheus/exposition.ts';
 import { type GpuLabels, sortOutLabels } from './gpu-labels.ts';
 import { LabelScope } from './label-scope.ts';
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { Series } from '#shared/model/dictionary.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
-import { KEPT_SCRAPES, SeriesTable } from '../../../../agent/collect/prometheus/series-table.ts';
+import { KEPT_SCRAPES, SeriesTable } from '../../../agent/collect/series-table.ts';
 
 const series = (name: string, help = ''): Series => ({
   name,

@@ -2,14 +2,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { silentLogger } from '#shared/logging/logger.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
-import type { Collector, Reading } from '../../../../agent/collect/collector.ts';
+import type { Collector, Reading } from '../../../../../agent/collect/collector.ts';
 import {
   createDcgmExporterCollector,
   type DcgmExporterOptions,
-} from '../../../../agent/collect/nvidia/dcgm-exporter.ts';
-import type { LastXids } from '../../../../agent/collect/nvidia/xid-watch.ts';
-import { ROOT } from '../../../support/data.ts';
-import { PageServer } from '../prometheus/page-server.ts';
+} from '../../../../../agent/collect/nvidia/dcgm-exporter/collector.ts';
+import type { LastXids } from '../../../../../agent/collect/nvidia/dcgm-exporter/xid-watch.ts';
+import { ROOT } from '../../../../support/data.ts';
+import { PageServer } from '../../prometheus/page-server.ts';
 
 export function fixture(name: string): string {
   return readFileSync(join(ROOT, 'test', 'fixtures', 'dcgm-exporter', name), 'utf8');
