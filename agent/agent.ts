@@ -8,12 +8,18 @@ import type { Logger } from '#shared/logging/logger.ts';
 import type { Tick } from '#shared/model/block.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import type { Labels } from '#shared/model/dictionary.ts';
+import { runName } from '#shared/model/run.ts';
 import { RecordBuffer } from './buffer/record-buffer.ts';
-import type { Collector } from './collect/collector.ts';
-import { schedule } from './collect/scheduler.ts';
+import { ClockWatch } from './clock-watch.ts';
+import type { Collector, Reading } from './collect/collector.ts';
+import { SourceArbiter } from './collect/source-arbiter.ts';
 import type { Facts } from './collect/source-kind.ts';
 import type { AgentConfig } from './config.ts';
+import { GpuLedger } from './control/gpu-ledger.ts';
+import { ControlDesk, type DeskSettings } from './control-desk.ts';
+import { EventArbiter } from './event-arbiter.ts';
 import { Recorder } from './recorder.ts';
+import { SourceSet } from './source-set.ts';
 import { Uplink, type UplinkOptions } from './uplink/uplink.ts';
 
 export interface AgentOptions {
@@ -25,7 +31,7 @@ export interface AgentOptions {
   readonly version: string;
   readonly credentials: UplinkOptions['credentials'];
   readonly token: () => Promise<string | undefined>;
-  /** Makes the collectors; called once, when the buffer's facts can be read. */
+  /** Makes the collectors: when the buffer's facts can be read, and again after a pause. */
   readonly collectors: (facts: Facts) => Promise<readonly Collector[]> | readonly Collector[];
   readonly clock: Clock;
   readonly random: () => number;
@@ -33,6 +39,7 @@ export interface AgentOptions {
 }
 
 const TIDY_EVERY_MS = 5_000;
+const LOOK_AT_CLOCK_EVERY_MS = 1_000;
 /** The ring's size where none is configured: 2 GiB, and no more than this share of the disk. */
 const DEFAULT_MAX_BYTES = 2 * 2 ** 30;
 const DISK_SHARE = 0.05;
@@ -46,8 +53,11 @@ export class Agent implements AsyncDisposable {
   readonly #buffer: RecordBuffer;
   readonly #uplink: Uplink;
   readonly #recorder: Recorder;
-  readonly #collectors: readonly Collector[];
-  readonly #failures;
+  readonly #arbiter: SourceArbiter;
+  readonly #events = new EventArbiter((source) =>
+    this.#sources.states.some(({ name, state }) => name === source && state === 'reading'),
+  );
+  readonly #sources: SourceSet;
 
   private constructor(
     options: AgentOptions,
@@ -81,12 +91,8 @@ export class Agent implements AsyncDisposable {
       registry,
     });
     this.#recorder = new Recorder(buffer, this.#uplink, logger, registry);
-    this.#collectors = collectors;
-    this.#failures = counter(registry, {
-      name: 'gpufleet_agent_collect_failures_total',
-      help: 'Reads of a source that failed as a whole, by source.',
-      labelNames: ['source'],
-    });
+    this.#arbiter = new SourceArbiter(() => clock.monotonic());
+    this.#sources = this.#sourceSet(collectors);
   }
 
   static async open(options: AgentOptions): Promise<Agent> {
@@ -103,10 +109,7 @@ export class Agent implements AsyncDisposable {
       registry,
     });
     try {
-      const collectors = await options.collectors({
-        get: (name) => buffer.fact(name),
-        set: (name, value) => buffer.saveFact(name, value),
-      });
+      const collectors = await options.collectors(factsOf(buffer));
       return new Agent(options, registry, buffer, collectors);
     } catch (error) {
       await buffer[Symbol.asyncDispose]();
@@ -123,14 +126,50 @@ export class Agent implements AsyncDisposable {
     return this.#recorder.hasRead ? undefined : `node ${this.#options.node} has not read any source yet`;
   }
 
+  /** Who answers for this agent on its control socket; once. */
+  openDesk({ pid, expectedGpus, bootedMs, reload }: DeskSettings): ControlDesk {
+    const { version, config, node, clock, bootId } = this.#options;
+    const buffer = this.#buffer;
+    const facts = factsOf(buffer);
+    const desk = new ControlDesk({
+      version,
+      cluster: config.cluster,
+      node,
+      run: runName(buffer.live.id),
+      pid,
+      clock,
+      sources: this.#sources,
+      ticks: () => this.#recorder.latest,
+      ledger: new GpuLedger({ facts, bootId, bootedMs, expected: expectedGpus }),
+      uplink: this.#uplink,
+      buffer: () => ({
+        bytes: buffer.bytes,
+        max_bytes: buffer.maxBytes,
+        writable: buffer.writable,
+        unbuffered_records: buffer.unbuffered,
+      }),
+      registry: this.registry,
+      recordEvent: (event) => this.#recorder.event(event),
+      reload,
+    });
+    this.#recorder.onEvent = (event) => desk.observe(event);
+    return desk;
+  }
+
+  /** Other collectors from now on, for the rest of this run: see SourceSet.replace. */
+  replaceSources(make: (facts: Facts) => Promise<readonly Collector[]>): Promise<void> {
+    return this.#sources.replace(() => make(factsOf(this.#buffer)));
+  }
+
   /** Collects and sends until the signal aborts; then sends what it can in a moment. The rest is on disk. */
   async run(signal: AbortSignal): Promise<void> {
     const sending = new AbortController();
     const uplink = this.#uplink.run(sending.signal);
     try {
       await supervise(signal, [
-        ...this.#collectors.map((collector) => (inner: AbortSignal) => this.#collect(collector, inner)),
+        (inner: AbortSignal) => this.#sources.run(inner),
         (inner: AbortSignal) => this.#tidy(inner),
+        (inner: AbortSignal) => this.#watchClock(inner),
       ]);
     } finally {
       sending.abort();
@@ -139,40 +178,48 @@ export class Agent implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const collector of this.#collectors) await collector[Symbol.asyncDispose]();
+    await this.#sources[Symbol.asyncDispose]();
     await this.#buffer[Symbol.asyncDispose]();
   }
 
-  async #collect(collector: Collector, signal: AbortSignal): Promise<void> {
-    const { clock, node, logger } = this.#options;
-    let lastProblem = '';
-    await schedule(
+  #sourceSet(collectors: readonly Collector[]): SourceSet {
+    const { clock, logger, node, collectors: make } = this.#options;
+    const { registry } = this;
+    const labelNames = ['source'];
+    const failures = counter(registry, {
+      name: 'gpufleet_agent_collect_failures_total',
+      help: 'Reads of a source that failed as a whole, by source.',
+      labelNames,
+    });
+    const missed = counter(registry, {
+      name: 'gpufleet_agent_missed_ticks_total',
+      help: 'Ticks without a read, by source: the read before took too long, or the process did not run.',
+      labelNames,
+    });
+    return new SourceSet(
       {
-        collector,
         clock,
-        phase: phaseOf(node, collector.name),
-        shift: () => this.#nextShift(collector.name),
-        onReading: async (reading) => {
-          lastProblem = '';
-          await this.#recorder.record(reading);
+        logger,
+        phaseOf: (source) => phaseOf(node, source),
+        nextShift: (source) => this.#nextShift(source),
+        onReading: (collector, reading) => this.#record(collector, reading),
+        onFailure: (source) => failures.inc({ source }),
+        onMissed: (source, ticks) => missed.inc({ source }, ticks),
+        onRemoved: async (source) => {
+          this.#arbiter.forget(source);
+          await this.#recorder.end(source, clock.now());
         },
-        onFailure: (error) => {
-          this.#failures.inc({ source: collector.name });
-          const problem = describeError(error);
-          if (problem !== lastProblem) logger.warn({ source: collector.name }, problem);
-          lastProblem = problem;
-        },
-        onClockStep: (stepMs) =>
-          this.#recorder.event({
-            type: 'clock_step',
-            timestampMs: clock.now(),
-            gpu: '',
-            gpuUuid: '',
-            text: `The wall clock went back by ${stepMs} ms`,
-            attributes: { source: collector.name, step_ms: String(-stepMs) },
-          }),
       },
-      signal,
+      collectors,
+      async () => make(factsOf(this.#buffer)),
+    );
+  }
+
+  #record(collector: Collector, reading: Reading): Promise<void> {
+    const admitted = this.#arbiter.admit(collector, reading);
+    const events = reading.events.filter((event) => this.#events.admits(collector.name, event));
+    return this.#recorder.record(
+      events.length === reading.events.length ? admitted : { ...admitted, events },
     );
   }
 
@@ -182,6 +229,25 @@ export class Agent implements AsyncDisposable {
     const next = (Number(this.#buffer.fact(name)) || 0) + 1;
     this.#buffer.saveFact(name, String(next));
     return next;
+  }
+
+  /** One event for a step, whatever the number of sources. */
+  async #watchClock(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    const watch = new ClockWatch(clock);
+    await repeat(LOOK_AT_CLOCK_EVERY_MS, signal, () => {
+      const stepMs = watch.look();
+      if (stepMs === 0) return;
+      const text = `The wall clock went ${stepMs < 0 ? 'back' : 'forward'} by ${Math.abs(stepMs)} ms`;
+      void this.#recorder.event({
+        type: 'clock_step',
+        timestampMs: clock.now(),
+        gpu: '',
+        gpuUuid: '',
+        text,
+        attributes: { step_ms: String(stepMs) },
+      });
+    });
   }
 
   /** Trims first: what leaves the ring need not be compacted. */
@@ -197,6 +263,13 @@ export class Agent implements AsyncDisposable {
       });
     });
   }
+}
+
+function factsOf(buffer: RecordBuffer): Facts {
+  return {
+    get: (name) => buffer.fact(name),
+    set: (name, value) => buffer.saveFact(name, value),
+  };
 }
 
 async function defaultMaxBytes(directory: string): Promise<number> {

@@ -5,6 +5,8 @@ import { check, configError, type Fault, readYaml } from '#shared/config/load-co
 import { address, bytes, duration, externalLabels, identityName } from '#shared/config/values.ts';
 import { LOG_LEVELS } from '#shared/logging/logger.ts';
 import { collectorsSchema } from './collect/collector-settings.ts';
+import { DEFAULT_DATA_DIR } from './control-socket.ts';
+import { isPasswordHash } from './expose/password.ts';
 
 const path = v.pipe(v.string('must be a path'), v.minLength(1, 'must not be empty'));
 
@@ -19,7 +21,7 @@ export const agentConfigSchema = v.strictObject({
   /** Labels that every series of this node carries. */
   external_labels: v.optional(externalLabels, {}),
   /** The buffer lives here. */
-  data_dir: v.optional(path, '/var/lib/gpufleet-agent'),
+  data_dir: v.optional(path, DEFAULT_DATA_DIR),
   /** host:port of each aggregator, tried in turn. */
   aggregators: v.optional(
     v.pipe(
@@ -45,9 +47,29 @@ export const agentConfigSchema = v.strictObject({
   collection_interval: v.optional(duration(100, 3_600_000), '10s'),
   /** What is collected, by source; where none is named, what the node has. */
   collectors: v.optional(collectorsSchema, {}),
+  /** GPUs that this node should have: what `check --gpus all` asks for. The most it ever had, where not set. */
+  expected_gpus: v.optional(
+    v.pipe(v.number('must be a number of GPUs'), v.integer(), v.minValue(0), v.maxValue(256)),
+  ),
   /** The agent's own exporter: /metrics, /healthz, /readyz. */
   exporter: v.optional(
     v.strictObject({
+      /** HTTPS. With `ca`, scrapers must show a certificate of it. */
+      tls: v.optional(v.strictObject({ cert: path, key: path, ca: v.optional(path) })),
+      /** Basic authentication: a hash of `gpufleet-agent hash-password` by user name. */
+      users: v.optional(
+        v.pipe(
+          v.record(
+            v.pipe(v.string(), v.regex(/^[\x21-\x39\x3b-\x7e]{1,64}$/, 'is not a user name')),
+            v.pipe(
+              v.string('must be text'),
+              v.check(isPasswordHash, 'must be what `gpufleet-agent hash-password` prints'),
+            ),
+          ),
+          v.check((users) => Object.keys(users).length <= 16, 'must be at most 16 users'),
+        ),
+        {},
+      ),
       /** 9400 is dcgm-exporter's port: where it is taken, 9401 is used. */
       listen: v.optional(address, '127.0.0.1:9400'),
       metrics_path: v.optional(

@@ -7,6 +7,7 @@ import type { FleetEvent } from '#shared/model/event.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import type { Appended, RecordBuffer } from './buffer/record-buffer.ts';
 import type { Reading } from './collect/collector.ts';
+import { CounterResets } from './counter-resets.ts';
 import type { Uplink } from './uplink/uplink.ts';
 
 /**
@@ -18,9 +19,13 @@ export class Recorder {
   readonly #uplink: Uplink;
   readonly #logger: Logger;
   readonly #latest = new Map<string, Tick>();
+  readonly #counterResets = new CounterResets();
   readonly #samples;
   readonly #rejected;
+  readonly #resets;
   readonly #warned = new Set<string>();
+  /** Told of every event. */
+  onEvent: (event: FleetEvent) => void = () => {};
 
   constructor(buffer: RecordBuffer, uplink: Uplink, logger: Logger, registry: Registry) {
     this.#buffer = buffer;
@@ -35,6 +40,11 @@ export class Recorder {
       name: 'gpufleet_agent_rejected_samples_total',
       help: 'What a source said and could not be used, by source and reason.',
       labelNames: ['source', 'reason'],
+    });
+    this.#resets = counter(registry, {
+      name: 'gpufleet_agent_counter_resets_total',
+      help: 'Counters of a source that fell: a driver was loaded again, a device reset, a process restarted.',
+      labelNames: ['source'],
     });
   }
 
@@ -52,17 +62,49 @@ export class Recorder {
     const { group } = reading.dictionary;
     this.#countRejected(group, reading);
     for (const event of reading.events) await this.event(event);
+    const resets = this.#counterResets.observe(reading);
+    if (resets.count > 0) this.#resets.inc({ source: group }, resets.count);
+    for (const event of resets.events) await this.event(event);
     const previous = this.#latest.get(group);
     this.#latest.set(group, reading);
     if (previous && previous.dictionary !== reading.dictionary) {
-      const marker = staleMarker(previous.dictionary, reading.dictionary, reading.timestampMs);
+      const marker = this.#staleMarker(previous.dictionary, reading.timestampMs);
       if (marker) await this.#tick(marker);
     }
     await this.#tick(reading);
   }
 
+  /**
+   * A tick of the old dictionary that ends the series which nobody gives any more; undefined when none went. One that
+   * another source gives from now on does not end.
+   */
+  #staleMarker(before: Dictionary, timestampMs: number): Tick | undefined {
+    const kept = new Set(
+      [...this.#latest.values()].flatMap(({ dictionary }) => dictionary.series.map(seriesKey)),
+    );
+    const states = new Uint8Array(before.series.length).fill(SlotState.Absent);
+    let gone = 0;
+    before.series.forEach((series, slot) => {
+      if (kept.has(seriesKey(series))) return;
+      states[slot] = SlotState.Stale;
+      gone++;
+    });
+    if (gone === 0) return undefined;
+    return { dictionary: before, timestampMs, values: new Float64Array(before.series.length), states };
+  }
+
+  /** The source was taken away: its series end. */
+  async end(source: string, timestampMs: number): Promise<void> {
+    const previous = this.#latest.get(source);
+    if (!previous) return;
+    this.#latest.delete(source);
+    const marker = this.#staleMarker(previous.dictionary, timestampMs);
+    if (marker) await this.#tick(marker);
+  }
+
   async event(event: FleetEvent): Promise<void> {
     this.#logger.warn({ type: event.type, gpu: event.gpu, ...event.attributes }, event.text);
+    this.onEvent(event);
     const appended = this.#buffer.appendEvent(event);
     await this.#settle(appended);
     this.#uplink.offer({ ...appended, event });
@@ -98,20 +140,6 @@ export class Recorder {
       );
     }
   }
-}
-
-/** A tick of the old dictionary that ends the series which the new one no longer has; undefined when none went. */
-function staleMarker(before: Dictionary, after: Dictionary, timestampMs: number): Tick | undefined {
-  const kept = new Set(after.series.map(seriesKey));
-  const states = new Uint8Array(before.series.length).fill(SlotState.Absent);
-  let gone = 0;
-  before.series.forEach((series, slot) => {
-    if (kept.has(seriesKey(series))) return;
-    states[slot] = SlotState.Stale;
-    gone++;
-  });
-  if (gone === 0) return undefined;
-  return { dictionary: before, timestampMs, values: new Float64Array(before.series.length), states };
 }
 
 function seriesKey({ name, labels }: Dictionary['series'][number]): string {

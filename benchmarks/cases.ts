@@ -1,4 +1,5 @@
 import type { BenchCase } from './bench-case.ts';
+import { agent } from './macro/agent.ts';
 import { catchup } from './macro/catchup.ts';
 import { e2e } from './macro/e2e.ts';
 import { ingest } from './macro/ingest.ts';
@@ -19,5 +20,6 @@ export const CASES: readonly BenchCase[] = [
   trickle,
   e2e,
   catchup,
+  agent,
   peers,
 ];

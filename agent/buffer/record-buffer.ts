@@ -187,6 +187,11 @@ export class RecordBuffer implements AsyncDisposable {
     return this.#trimmer.bytes + this.#appendedSinceMeasured;
   }
 
+  /** The ring's size. */
+  get maxBytes(): number {
+    return this.#options.maxBytes;
+  }
+
   /** False after a write failed and until one succeeds: samples go on from memory, unbuffered. */
   get writable(): boolean {
     return !this.#recovery.isFailed;

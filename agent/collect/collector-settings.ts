@@ -1,10 +1,32 @@
 import * as v from 'valibot';
+import { amdSmiSettings } from './amd/amd-smi/settings.ts';
+import { deviceMetricsExporterSettings } from './amd/device-metrics-exporter/settings.ts';
+import { rocmSmiSettings } from './amd/rocm-smi/settings.ts';
+import { amdSysfsSettings } from './amd/sysfs/settings.ts';
+import { hostSettings } from './host/settings.ts';
+import { kernelLogSettings } from './kernel-log/settings.ts';
+import { networkSettings } from './network/settings.ts';
 import { dcgmExporterSettings } from './nvidia/dcgm-exporter/settings.ts';
+import { nvidiaSmiSettings } from './nvidia/nvidia-smi/settings.ts';
+import { nvmlSettings } from './nvidia/nvml/settings.ts';
+import { prometheusSettings } from './prometheus/settings.ts';
 import { simulatedSettings } from './simulated/settings.ts';
+import { workloadSettings } from './workload/settings.ts';
 
 /** The one list of sources' settings: a key here is a key of `collectors` in the configuration. */
 const schemas = {
+  nvml: nvmlSettings,
   dcgm_exporter: dcgmExporterSettings,
+  nvidia_smi: nvidiaSmiSettings,
+  kernel_log: kernelLogSettings,
+  host: hostSettings,
+  network: networkSettings,
+  prometheus: prometheusSettings,
+  amd_sysfs: amdSysfsSettings,
+  amd_smi: amdSmiSettings,
+  rocm_smi: rocmSmiSettings,
+  device_metrics_exporter: deviceMetricsExporterSettings,
+  workload: workloadSettings,
   simulated: simulatedSettings,
 };
 

@@ -48,6 +48,8 @@ export interface Reading extends Tick {
   readonly events: readonly FleetEvent[];
   /** What the source said that was not usable, by reason; empty for most reads. */
   readonly rejected: ReadonlyMap<RejectReason, number>;
+  /** Why the source could not be read, where `up` is 0: a sentence for people. */
+  readonly problem?: string;
 }
 
 export type RejectReason =

@@ -14,6 +14,8 @@ export interface ReadingTableOptions {
   readonly clock: Clock;
   /** Most series of this source; those over it are refused and counted. */
   readonly seriesLimit?: number;
+  /** Labels of the own series, beside `source`. */
+  readonly labels?: Readonly<Record<string, string>>;
 }
 
 /** Per node and source: DESIGN's limit for series that pass through. */
@@ -46,10 +48,11 @@ export class ReadingTable {
   #timestampMs = 0;
   #beganAt = 0;
 
-  constructor({ source, intervalMs, clock, seriesLimit = DEFAULT_SERIES_LIMIT }: ReadingTableOptions) {
+  constructor(options: ReadingTableOptions) {
+    const { source, intervalMs, clock, seriesLimit = DEFAULT_SERIES_LIMIT, labels } = options;
     this.#clock = clock;
     this.#table = new SeriesTable(source, intervalMs, seriesLimit + OWN.length);
-    this.#own = OWN.map((name) => canonicalSeries(name, { source }));
+    this.#own = OWN.map((name) => canonicalSeries(name, { ...labels, source }));
     this.#planned = [];
     this.#slots = this.#table.assign(this.#own);
   }
@@ -113,15 +116,16 @@ export class ReadingTable {
 
   /**
    * The source could not be read: everything is in `state` and `up` is 0, so that the failure is on record and no
-   * series ends. Also before the first success.
+   * series ends. Also before the first success. `problem` says why, for people.
    */
   failed(
     state: Exclude<SlotState, typeof SlotState.Present>,
     events: readonly FleetEvent[] = NOTHING,
+    problem = 'it could not be read',
   ): Reading {
     this.#table.states.fill(state);
     this.#samples = 0;
-    return this.#reading(0, events);
+    return { ...this.#reading(0, events), problem };
   }
 
   #reading(up: number, events: readonly FleetEvent[]): Reading {

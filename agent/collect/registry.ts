@@ -10,12 +10,15 @@ import type { Detection, SourceKind, Surroundings } from './source-kind.ts';
 
 interface Entry<K extends SourceKey> {
   readonly key: K;
-  /** Looked for where the configuration names no sources. */
-  readonly auto: boolean;
+  /**
+   * Looked for where the configuration names no sources: always, never, or only where none of these was found, which
+   * know as much and cost less.
+   */
+  readonly auto: boolean | readonly SourceKey[];
   readonly load: () => Promise<{ readonly kind: SourceKind<SettingsOf<K>> }>;
 }
 
-const entry = <K extends SourceKey>(key: K, auto: boolean, load: Entry<K>['load']): Entry<K> => ({
+const entry = <K extends SourceKey>(key: K, auto: Entry<K>['auto'], load: Entry<K>['load']): Entry<K> => ({
   key,
   auto,
   load,
@@ -23,7 +26,22 @@ const entry = <K extends SourceKey>(key: K, auto: boolean, load: Entry<K>['load'
 
 /** The one list of sources, in order of preference. A module is loaded when it is asked for. */
 const entries = [
+  entry('nvml', true, () => import('./nvidia/nvml/kind.ts')),
   entry('dcgm_exporter', true, () => import('./nvidia/dcgm-exporter/kind.ts')),
+  entry('nvidia_smi', ['nvml', 'dcgm_exporter'], () => import('./nvidia/nvidia-smi/kind.ts')),
+  entry('kernel_log', true, () => import('./kernel-log/kind.ts')),
+  entry('host', true, () => import('./host/kind.ts')),
+  entry('network', true, () => import('./network/kind.ts')),
+  entry('prometheus', false, () => import('./prometheus/kind.ts')),
+  entry('amd_sysfs', true, () => import('./amd/sysfs/kind.ts')),
+  entry('amd_smi', ['amd_sysfs'], () => import('./amd/amd-smi/kind.ts')),
+  entry('rocm_smi', ['amd_sysfs', 'amd_smi'], () => import('./amd/rocm-smi/kind.ts')),
+  entry(
+    'device_metrics_exporter',
+    ['amd_sysfs', 'amd_smi', 'rocm_smi'],
+    () => import('./amd/device-metrics-exporter/kind.ts'),
+  ),
+  entry('workload', true, () => import('./workload/kind.ts')),
   entry('simulated', false, () => import('./simulated/kind.ts')),
 ] as const;
 
@@ -53,7 +71,7 @@ export async function createCollectors(
   const found: FoundSource[] = [];
   try {
     for (const one of entries) {
-      const chosen = await choose(one as Entry<SourceKey>, settings, surroundings);
+      const chosen = await choose(one as Entry<SourceKey>, settings, surroundings, found);
       found.push(...chosen.found);
       collectors.push(...chosen.collectors);
     }
@@ -86,6 +104,7 @@ async function choose<K extends SourceKey>(
   one: Entry<K>,
   settings: CollectorSettings,
   surroundings: Surroundings,
+  before: readonly FoundSource[],
 ): Promise<ChosenSources> {
   const own = settings[one.key] as SettingsOf<K> | false | undefined;
   if (own === false) return NOTHING;
@@ -94,6 +113,8 @@ async function choose<K extends SourceKey>(
     return { collectors: kind.create(own, surroundings), found: [] };
   }
   if (!one.auto || Object.values(settings).some((value) => value)) return NOTHING;
+  const better = one.auto === true ? [] : one.auto;
+  if (before.some(({ key, detection }) => detection.found && better.includes(key))) return NOTHING;
   const detection = await look(one, undefined, surroundings);
   const found: FoundSource[] = [{ key: one.key, configured: false, detection }];
   if (!detection.found) return { collectors: [], found };

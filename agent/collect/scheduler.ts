@@ -17,8 +17,8 @@ export interface ScheduleOptions {
   readonly onReading: (reading: Reading) => Promise<void>;
   /** The source could not be read at all. */
   readonly onFailure: (error: unknown) => void;
-  /** The wall clock went back by this many ms. */
-  readonly onClockStep: (stepMs: number) => Promise<void>;
+  /** So many ticks had no read: the one before took too long, or the process did not run. */
+  readonly onMissed: (ticks: number) => void;
 }
 
 /** A read may take this share of its interval, and at most LONGEST_READ_MS. */
@@ -32,38 +32,50 @@ const ON_TIME_MS = 50;
  * twice at once; a read that overruns skips ticks and does not bunch them.
  *
  * No timestamp is issued twice: after the wall clock stepped back, and after each start, the grid moves by a
- * millisecond, so that a time that comes again gets other stamps, and the step is reported.
+ * millisecond, so that a time that comes again gets other stamps.
+ *
+ * `signal` ends it at once and drops a read that is under way; `last` lets that one be taken first.
  */
-export async function schedule(options: ScheduleOptions, signal: AbortSignal): Promise<void> {
-  const { collector, clock, onReading, onFailure, onClockStep } = options;
+export async function schedule(
+  options: ScheduleOptions,
+  signal: AbortSignal,
+  last: AbortSignal = signal,
+): Promise<void> {
+  const { collector, clock, onReading, onFailure, onMissed } = options;
   const { intervalMs } = collector;
   const nextPhase = (): number => (Math.floor(options.phase * intervalMs) + options.shift()) % intervalMs;
   let phaseMs = nextPhase();
   let newest = 0;
-  while (!signal.aborted) {
+  let beganAt: number | undefined;
+  const ending = AbortSignal.any([signal, last]);
+  while (!ending.aborted) {
     const now = clock.now();
     if (newest - now >= intervalMs) {
-      await onClockStep(newest - now);
       phaseMs = nextPhase();
       newest = 0;
     }
     // A timer may fire a millisecond early: the tick after this one is due after the last stamp, not after now.
     const due = nextDue(Math.max(now, newest), intervalMs, phaseMs);
-    await sleep(Math.max(0, due - now), signal);
-    if (signal.aborted) return;
+    await sleep(Math.max(0, due - now), ending);
+    if (ending.aborted) return;
     const began = clock.now();
+    // By the clock that does not step.
+    const since = clock.monotonic() - (beganAt ?? clock.monotonic() - intervalMs);
+    const missed = Math.round(since / intervalMs) - 1;
+    if (missed > 0) onMissed(missed);
+    beganAt = clock.monotonic();
     const stamp = Math.abs(began - due) <= ON_TIME_MS ? due : began;
     if (stamp <= newest) continue;
     newest = stamp;
-    const deadline = AbortSignal.timeout(Math.min(intervalMs * DEADLINE_SHARE, LONGEST_READ_MS));
+    const deadline = new Deadline(Math.min(intervalMs * DEADLINE_SHARE, LONGEST_READ_MS), signal);
     try {
-      const reading = await collector.collect(AbortSignal.any([signal, deadline]));
+      const reading = await collector.collect(deadline.signal);
       if (signal.aborted) return;
       await onReading({ ...reading, timestampMs: stamp });
     } catch (error) {
       if (signal.aborted) return;
       onFailure(
-        deadline.aborted
+        deadline.passed
           ? new FleetError(
               'unavailable',
               `Cannot read source "${collector.name}": no answer within its deadline`,
@@ -71,7 +83,39 @@ export async function schedule(options: ScheduleOptions, signal: AbortSignal): P
             )
           : error,
       );
+    } finally {
+      deadline[Symbol.dispose]();
     }
+  }
+}
+
+/**
+ * Aborts a read at its deadline, or when all ends. One timer and one controller: AbortSignal.timeout with
+ * AbortSignal.any costs three times as much (0.5 ms more a tick at 10 Hz, measured).
+ */
+class Deadline implements Disposable {
+  passed = false;
+  readonly #controller = new AbortController();
+  readonly #outer: AbortSignal;
+  readonly #timer: NodeJS.Timeout;
+  readonly #end = (): void => this.#controller.abort(this.#outer.reason);
+
+  constructor(ms: number, outer: AbortSignal) {
+    this.#outer = outer;
+    this.#timer = setTimeout(() => {
+      this.passed = true;
+      this.#controller.abort(new DOMException('The deadline of the read passed', 'TimeoutError'));
+    }, ms);
+    outer.addEventListener('abort', this.#end, { once: true });
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+    this.#outer.removeEventListener('abort', this.#end);
   }
 }
 

@@ -29,6 +29,14 @@ export interface RunRange extends Range {
   readonly run: number;
 }
 
+/** Records that the store took and that are not durable yet, as the next process is told. */
+export interface Undecided extends RunRange {
+  readonly epoch: bigint;
+}
+
+/** More of them than this are not written down: they are sent again after a restart, which costs and harms nothing. */
+export const MAX_UNDECIDED = 500;
+
 /**
  * Where every record stands, and nothing else: no clock, no network, no disk.
  *
@@ -48,13 +56,38 @@ export class Delivery {
   readonly #inFlight = new Map<number, Map<number, { bytes: number; lane: Lane }>>();
   readonly #bytes: Record<Lane, number> = { live: 0, backfill: 0 };
   #accepted: Accepted[] = [];
+  #preferred: RunRange | undefined;
 
-  constructor(runs: () => readonly DeliverableRun[]) {
+  /**
+   * `remembered` is what an earlier process had as undecided. Its age is not believed: the 30 s begin anew `at`, which
+   * is now (monotonic ms).
+   */
+  constructor(runs: () => readonly DeliverableRun[], remembered: readonly Undecided[] = [], at = 0) {
     this.#runs = runs;
     for (const run of runs()) {
       const taken = this.#takenOf(run.counter);
       for (const { first, last } of run.durable.ranges) taken.add(first, last);
     }
+    for (const { run, epoch, ...range } of remembered) {
+      const known = runs().find(({ counter }) => counter === run);
+      // What left the ring meanwhile does not come back.
+      const first = Math.max(range.first, known?.first ?? Number.POSITIVE_INFINITY);
+      const last = Math.min(range.last, known?.last ?? 0);
+      if (first > last) continue;
+      this.#takenOf(run).add(first, last);
+      this.#accepted.push({ run, first, last, epoch, at });
+    }
+  }
+
+  /**
+   * What a later process need not send again as long as the store's incarnation stays. Without an incarnation that is
+   * known nothing is: then a restart of the store could not be told from none.
+   */
+  undecided(): Undecided[] {
+    return this.#accepted
+      .filter(({ epoch }) => epoch !== 0n)
+      .slice(-MAX_UNDECIDED)
+      .map(({ run, first, last, epoch }) => ({ run, first, last, epoch }));
   }
 
   /** Unaccepted bytes of a lane. */
@@ -76,9 +109,23 @@ export class Delivery {
     }, 0);
   }
 
-  /** The oldest pending records, contiguous, of one run; undefined when all are taken. */
+  /** These go before older ones: what happened just before a crash is what a fleet needs first. */
+  prefer(range: RunRange): void {
+    this.#preferred = range;
+  }
+
+  /** The oldest pending records, contiguous, of one run, the preferred ones first; undefined when all are taken. */
   nextPending(liveThrough: number): RunRange | undefined {
     const runs = this.#runs();
+    if (this.#preferred) {
+      const { run, first, last } = this.#preferred;
+      const known = runs.find(({ counter }) => counter === run);
+      const taken = this.#takenOf(run);
+      const next = taken.firstMissing(Math.max(first, known?.first ?? Number.POSITIVE_INFINITY));
+      if (next <= last) return { run, first: next, last: taken.missingUntil(next, last) };
+      // Once: what of it comes back later is backlog like any other.
+      this.#preferred = undefined;
+    }
     for (const [index, run] of runs.entries()) {
       const last = index === runs.length - 1 ? liveThrough : run.last;
       const taken = this.#takenOf(run.counter);

@@ -18,6 +18,7 @@ import type { Dictionary } from '#shared/model/dictionary.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import { dictionaryToWire } from '#shared/wire/dictionary.ts';
 import { FrameEncoder } from '#shared/wire/frame-encoder.ts';
+import { REASONS_SINCE_PROTOCOL, withOlderModes } from '#shared/wire/older-modes.ts';
 import { decodeEventWire, decodeLossWire, eventToWire, RecordKind, splitTick } from '#shared/wire/record.ts';
 import type { Delivery, Lane } from './delivery.ts';
 import type { IngestStream } from './ingest-stream.ts';
@@ -62,6 +63,8 @@ export class Session {
   #lastAnswerAt = 0;
   #waitingSince: number | undefined;
   #draining = false;
+  /** The other side does not know why a slot may have no value. */
+  #olderModes = false;
 
   constructor(
     stream: IngestStream,
@@ -99,6 +102,7 @@ export class Session {
       const { message } = response;
       if (message.case === 'welcome') {
         this.welcomed = true;
+        this.#olderModes = message.value.protocolVersion < REASONS_SINCE_PROTOCOL;
         this.#windows(message.value);
         this.#events.welcome(message.value);
       } else if (message.case === 'ack') {
@@ -159,7 +163,7 @@ export class Session {
       encoder = new FrameEncoder(dictionary);
       this.#encoders.set(dictionary, encoder);
     }
-    const frame = encoder.encode(tick);
+    const frame = this.#frame(encoder.encode(tick));
     this.#sendRecord(
       this.liveRun,
       [sequence],
@@ -237,11 +241,15 @@ export class Session {
       const value = {
         dictionary: id,
         gaps: numbers.slice(1).map((sequence, i) => sequence - numbers[i]!),
-        frames: frames.slice(from, to),
+        frames: frames.slice(from, to).map((frame) => this.#frame(frame)),
       };
       this.#sendRecord(run, numbers, 'backfill', { case: 'ticks', value }, bytes);
       from = to;
     }
+  }
+
+  #frame(frame: Uint8Array): Uint8Array {
+    return this.#olderModes ? withOlderModes(frame) : frame;
   }
 
   /** The stream's id of a dictionary, which is sent first where this stream has not seen it. */

@@ -20,7 +20,7 @@ import { runName } from '#shared/model/run.ts';
 import { RecordKind } from '#shared/wire/record.ts';
 import { AcceptedLog } from './accepted-log.ts';
 import { Backoff } from './backoff.ts';
-import { Delivery, type RunRange } from './delivery.ts';
+import { Delivery, type RunRange, type Undecided } from './delivery.ts';
 import { openIngestStream } from './ingest-stream.ts';
 import { contiguous, countPresent, describeLost } from './lost-records.ts';
 import type { LiveRecord, ReadRecord, RecordSource } from './record-source.ts';
@@ -28,7 +28,7 @@ import { Session } from './session.ts';
 import { uplinkMetrics } from './uplink-metrics.ts';
 
 /** Versions of the protocol that this agent speaks. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 const OLDEST_PROTOCOL_VERSION = 1;
 
 export interface UplinkOptions {
@@ -62,6 +62,20 @@ const AVERAGE_WEIGHT = 0.05;
 const MAX_REPLAYS_DONE = 100;
 const SAVE_ACCEPTED_EVERY_MS = 20_000;
 const REPLAYS_DONE = 'uplink/replays';
+const UNDECIDED = 'uplink/undecided';
+/** Of a run that ended in a crash, so much is sent before everything older. */
+const BLACK_BOX_MS = 300_000;
+
+/** As `gpufleet-agent status` shows it: docstrings in agent/control/agent-status.ts. */
+interface UplinkState {
+  readonly connected: boolean;
+  readonly aggregator: string;
+  readonly problem: string;
+  readonly clock_skew_ms: number | null;
+  readonly pending_records: number;
+  readonly pending_samples: number;
+  readonly oldest_not_durable_ms: number | null;
+}
 
 /**
  * Sends every record of the buffer to an aggregator until the store has it for good. One stream, two lanes:
@@ -79,6 +93,9 @@ export class Uplink {
   #marksToSave = new Set<number>();
   #lastProblem = '';
   #nextAggregator = 0;
+  /** Connected, or tried last. */
+  #address = '';
+  #skewMs: number | undefined;
   #pausedUntil = 0;
   readonly #acceptedLog: AcceptedLog;
   /** What is sent once more, by run: of these only ticks are, events were heard and do not happen twice. */
@@ -92,7 +109,12 @@ export class Uplink {
 
   constructor(options: UplinkOptions) {
     this.#options = options;
-    this.#delivery = new Delivery(() => options.source.runs);
+    const { source, clock } = options;
+    this.#delivery = new Delivery(
+      () => source.runs,
+      parseUndecided(source.fact(UNDECIDED)),
+      clock.monotonic(),
+    );
     options.source.askFate((run, sequence) => this.#delivery.fateOf(run, sequence));
     this.#backoff = new Backoff(options.random);
     this.#acceptedLog = new AcceptedLog(options.clock, options.source);
@@ -111,12 +133,34 @@ export class Uplink {
     return this.#session?.welcomed === true;
   }
 
+  /** Where the stream and what waits for it stand, for people. A few reads of the buffer. */
+  async status(): Promise<UplinkState> {
+    const pending = this.#delivery.pendingRecords(this.#liveThrough);
+    return {
+      connected: this.connected,
+      aggregator: this.#address,
+      problem: this.connected ? '' : this.#lastProblem,
+      clock_skew_ms: this.#skewMs ?? null,
+      pending_records: pending,
+      pending_samples: Math.round(pending * this.#samplesPerRecord),
+      oldest_not_durable_ms: (await this.#oldestNotDurableMs()) ?? null,
+    };
+  }
+
+  #oldestNotDurableMs(): Promise<number | undefined> {
+    const { source } = this.#options;
+    const oldest = this.#delivery.oldestUndurable(this.#liveThrough);
+    const run = oldest && source.runs.find((one) => one.counter === oldest.run);
+    return run && oldest ? source.timeOf(run, oldest.sequence) : Promise.resolve(undefined);
+  }
+
   /** Connects, and again, until the signal aborts; then drains for a moment and returns. */
   async run(signal: AbortSignal): Promise<void> {
     const saving = setInterval(() => void this.#saveMarks(), SAVE_MARKS_EVERY_MS);
     const logging = setInterval(() => this.#acceptedLog.save(), SAVE_ACCEPTED_EVERY_MS);
     const telling = setInterval(() => this.#tellStatusIfDue(), STATUS_BEHIND_EVERY_MS);
     try {
+      await this.#preferBlackBox();
       while (!signal.aborted) {
         const { aggregators, logger } = this.#options;
         const address = aggregators[this.#nextAggregator++ % aggregators.length]!;
@@ -163,6 +207,7 @@ export class Uplink {
 
   async #connect(address: string, signal: AbortSignal): Promise<void> {
     const { credentials, source } = this.#options;
+    this.#address = address;
     const token = await this.#options.token();
     let session: Session | undefined;
     const stream = openIngestStream(address, credentials, token, (response) => session?.receive(response));
@@ -217,6 +262,7 @@ export class Uplink {
     }
     this.#backoff.reset();
     this.#lastProblem = '';
+    this.#skewMs = Math.round(this.#options.clock.now() - Number(welcome.wallTimeUnixMs));
     const pending = this.#delivery.pendingRecords(this.#liveThrough);
     this.#options.logger.info({ address, shard: welcome.shard, pending }, 'connected to aggregator');
     this.#tellStatus();
@@ -333,6 +379,7 @@ export class Uplink {
     }
     // Before the order counts as done: done and not lowered would be a hole.
     for (const run of source.runs) await source.saveMarks(run);
+    this.#saveUndecided();
     source.saveFact(REPLAYS_DONE, JSON.stringify([...done, id].slice(-MAX_REPLAYS_DONE)));
     this.#metrics.replayed.inc(records);
     const from = new Date(Number(fromUnixMs)).toISOString();
@@ -393,15 +440,12 @@ export class Uplink {
   #tellStatus(): void {
     const session = this.#session;
     if (!session?.welcomed) return;
-    const { source, clock, logger } = this.#options;
+    const { clock, logger } = this.#options;
     const samplesPerSecond = this.#samplesPerSecond;
     this.#toldAt = clock.monotonic();
     this.#toldRate = samplesPerSecond;
     const pending = this.#delivery.pendingRecords(this.#liveThrough);
-    const oldest = this.#delivery.oldestUndurable(this.#liveThrough);
-    const run = oldest && source.runs.find((one) => one.counter === oldest.run);
-    const time = run && oldest ? source.timeOf(run, oldest.sequence) : Promise.resolve(undefined);
-    time
+    this.#oldestNotDurableMs()
       .then((timeMs) =>
         session.sendStatus(
           create(StatusSchema, {
@@ -413,6 +457,23 @@ export class Uplink {
         ),
       )
       .catch((error: unknown) => logger.warn({ cause: describeError(error) }, 'cannot say how far behind'));
+  }
+
+  /** The last minutes of the run before, where it ended in a crash or a power cut. */
+  async #preferBlackBox(): Promise<void> {
+    const { source, logger } = this.#options;
+    const before = source.runs.at(-2);
+    if (!before || before.cleanEnd || before.last < before.first) return;
+    try {
+      const endMs = await source.timeOf(before, before.last);
+      const first = await source.firstAtOrAfter(before, (endMs ?? 0) - BLACK_BOX_MS);
+      if (endMs === undefined || first === undefined) return;
+      this.#delivery.prefer({ run: before.counter, first, last: before.last });
+      const records = before.last - first + 1;
+      logger.info({ records }, 'the run before did not end in order: its last minutes go first');
+    } catch (error) {
+      logger.warn({ cause: describeError(error) }, 'cannot find the last minutes of the run before');
+    }
   }
 
   /** Sends from disk while there is room; wakes at each acknowledgement and each record. */
@@ -465,7 +526,16 @@ export class Uplink {
         );
       });
     }
+    this.#saveUndecided();
     this.#delivery.forget();
+  }
+
+  #saveUndecided(): void {
+    const { source } = this.#options;
+    const text = JSON.stringify(this.#delivery.undecided(), (_, value) =>
+      typeof value === 'bigint' ? String(value) : value,
+    );
+    if (text !== (source.fact(UNDECIDED) ?? '[]')) source.saveFact(UNDECIDED, text);
   }
 
   /** The same trouble again and again is one line. */
@@ -473,6 +543,16 @@ export class Uplink {
     if (problem === this.#lastProblem) return;
     this.#lastProblem = problem;
     this.#options.logger.warn({ address }, `${problem}; samples are kept on disk and sent later`);
+  }
+}
+
+/** A fact that cannot be read says nothing: those records are sent again. */
+function parseUndecided(fact: string | undefined): Undecided[] {
+  try {
+    const stored = JSON.parse(fact ?? '[]') as { run: number; first: number; last: number; epoch: string }[];
+    return stored.map((one) => ({ ...one, epoch: BigInt(one.epoch) }));
+  } catch {
+    return [];
   }
 }
 

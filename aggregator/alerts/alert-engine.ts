@@ -361,13 +361,14 @@ export class AlertEngine {
     const code = codeOf(event);
     const at = timestampFromMs(event.timestampMs);
     const xid = event.type === 'xid' && code !== undefined ? xidNamed(code) : undefined;
-    const known = xid === undefined ? '' : `${code} (${xid.name})`;
+    // What the agent says of it goes first: it knows the driver's own verdict, and the site's.
+    const known = xid === undefined ? '' : `${code} (${event.attributes.name ?? xid.name})`;
     this.#change(tracked, 'fired', {
       ...firingFrom(event.timestampMs, at),
       severity: rule.severity,
       value: code ?? 1,
       summary: eventSummary(rule, event, source.node, known),
-      labels: xid === undefined ? event.attributes : { ...event.attributes, action: xid.action },
+      labels: xid === undefined ? event.attributes : { action: xid.action, ...event.attributes },
       updatedAt: at,
       late,
     });
@@ -512,11 +513,15 @@ function orphanRule(alert: Alert): Rule {
   };
 }
 
+/** A follower of another error is no incident of its own. */
 function matchesCodes(rule: EventRule, event: FleetEvent): boolean {
+  if (event.attributes.follows) return false;
   if (rule.codes === 'any') return true;
   const code = codeOf(event);
   if (code === undefined) return false;
-  return rule.codes === 'critical' ? isCriticalXid(code) : rule.codes.has(code);
+  if (rule.codes !== 'critical') return rule.codes.has(code);
+  const { severity } = event.attributes;
+  return severity === undefined ? isCriticalXid(code) : severity === 'critical';
 }
 
 function codeOf(event: FleetEvent): number | undefined {

@@ -29,7 +29,7 @@ import { RateLimit } from './rate-limit.ts';
 import type { SpanTable } from './span-table.ts';
 
 /** Protocol versions that this aggregator speaks; see Hello.protocol_version. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 const OLDEST_PROTOCOL_VERSION = 1;
 /** Ticks of one message: ten minutes at 1 s. */
 const MAX_TICKS = 600;

@@ -29,6 +29,7 @@ const COMMANDS = {
   'test:fault': { run: ['test/fault/main.ts'] },
   bench: { run: ['benchmarks/main.ts'] },
   check: { run: ['deploy/local/check.ts'] },
+  bundle: { run: ['deploy/local/bundle.ts'] },
   gpufleet: { run: ['aggregator/cli/main.ts'] },
 };
 

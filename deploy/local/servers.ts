@@ -41,6 +41,13 @@ export const PROMETHEUS: ServerProgram = {
   pathInPackage: 'usr/bin/prometheus',
 };
 
+/** A source of the agent's: what any Linux host runs. */
+export const NODE_EXPORTER: ServerProgram = {
+  names: ['prometheus-node-exporter', 'node_exporter'],
+  debianPackage: 'prometheus-node-exporter',
+  pathInPackage: 'usr/bin/prometheus-node-exporter',
+};
+
 /** The binary on PATH, else the cached one, else downloaded (`download: false`: not even tried). */
 export async function findServer(
   program: ServerProgram,

@@ -1,4 +1,7 @@
-type XidSeverity = 'info' | 'warning' | 'error' | 'critical';
+export type XidSeverity = 'info' | 'warning' | 'error' | 'critical';
+
+/** From harmless to worst: jobs on the GPU are lost or wrong now. */
+export const SEVERITIES: readonly XidSeverity[] = ['info', 'warning', 'error', 'critical'];
 
 /** What an Xid of NVIDIA's driver means, and what to do about it. */
 export interface Xid {
@@ -9,10 +12,12 @@ export interface Xid {
   readonly action: string;
   /** A sentence for people. */
   readonly meaning: string;
+  /** Why this verdict, where NVIDIA, gpud, NVSentinel, DCGM and Azure disagree; empty where they do not. */
+  readonly reason: string;
 }
 
 /** Rises with every change of a verdict, so that a stored verdict says by which table it was given. */
-export const XID_CATALOGUE_VERSION = 1;
+export const XID_CATALOGUE_VERSION = 2;
 
 type Row = readonly [
   codes: readonly (number | readonly [first: number, last: number])[],
@@ -114,29 +119,87 @@ const table: readonly Row[] = [
   [[[1, 7], 9, 10, 12, [15, 24], [26, 30], [33, 36], 42, 47, [49, 53], [55, 59], 61, 65, 73, 81, 87, 90, 91, [111, 118], [122, 125], 138], 'warning', 'unused code', ONCE, "NVIDIA's catalogue marks this code unused; older drivers gave it."],
 ];
 
+const NO_DATA =
+  'gpud reboots; NVIDIA gives no bucket and NVSentinel only its default, so the text of the catalogue decides.';
+const UNUSED_REASON =
+  'NVSentinel (and gpud for some) act on it by default; NVIDIA lists it as unused, so no machine should act on it.';
+const MISLABELLED = "DCGM's class for it contradicts NVIDIA's catalogue, which describes the code";
+
+/**
+ * Why, where the systems that judge Xids disagree: one says that the GPU or node must be taken out (NVIDIA: reset
+ * or reboot; gpud: Fatal or reboot; NVSentinel: anything but NONE; Azure: node fails; DCGM: FAIL), another that it
+ * need not; or two of them name different causes. Verdicts side by side: NVIDIA's Xid catalogue of 2026, gpud
+ * 4a8de33, NVSentinel 42672ae, azurehpc-health-checks, nvidia_gpu_exporter, DCGM 4.6.
+ */
+// biome-ignore format: a table, one reason a line
+const reasons: readonly (readonly [codes: Row[0], reason: string])[] = [
+  [[13], 'gpud adds nothing to restarting; NVIDIA asks for diagnostics where the same GPC and TPC repeat, as faulty hardware repeats in one place and a bug does not.'],
+  [[31], 'gpud inspects hardware at once, NVIDIA only where one GPU repeats: nearly all are bugs of an application.'],
+  [[32], 'gpud reboots; NVIDIA, NVSentinel and DCGM see the push buffer of one application, which its restart clears.'],
+  [[38, 44], 'gpud reboots; NVIDIA and NVSentinel ignore it: one without a follower harmed nothing.'],
+  [[42], `${MISLABELLED} as unused.`],
+  [[45], 'NVIDIA restarts the fabric manager where it comes alone, the others ignore it: it is a consequence, so what comes before it decides.'],
+  [[48], 'All take the GPU out. NVIDIA drains first where 63 or 64 comes with it; draining first is right in both cases.'],
+  [[54, 78], `${MISLABELLED}; the catalogue's text is followed.`],
+  [[60], 'gpud reboots and DCGM says thermal; NVIDIA and NVSentinel restart the application: it is a fault of one video or security job.'],
+  [[62], 'All take the GPU out; DCGM calls it thermal, NVIDIA a halted micro-controller, which is what is shown.'],
+  [[63], 'gpud reboots and Azure fails the node; NVIDIA, NVSentinel and DCGM go on: the remapping is recorded and only waits for a reset, which the next drain brings.'],
+  [[64], 'NVIDIA and NVSentinel reset; nothing is left to remap with, so a reset only postpones the replacement.'],
+  [[66, 67], "DCGM says NVLink for 67; NVIDIA says an illegal access by the driver, without an effect on jobs."],
+  [[68], 'gpud reboots and Azure fails the node; NVIDIA and NVSentinel restart the application: one video decoder, like its seven siblings.'],
+  [[69], 'gpud reboots and Azure fails the node; NVIDIA and NVSentinel restart the application: a bad method comes from a program.'],
+  [[74], 'gpud reboots and Azure and DCGM fail it; NVIDIA decodes the registers first, as some bits are harmless or only echo a peer.'],
+  [[80], 'Azure fails the node; NVIDIA, gpud and NVSentinel restart the application, whose data was damaged on its way.'],
+  [[92], 'Azure fails the node; NVIDIA, gpud and NVSentinel ignore it. Corrected errors cost no job, yet foretell ones that do: watched.'],
+  [[94], 'gpud reboots; the others restart the application: containment worked, and the row remapping waits for the next reset.'],
+  [[95], 'NVIDIA resets and calls it sympathetic; every application on the GPU may hold wrong data, so the node is drained first.'],
+  [[109, 136], 'gpud only warns; NVIDIA and NVSentinel reset: the GPU or link does not come back by itself.'],
+  [[119, 120], 'All take the GPU out; NVIDIA resets, gpud reboots: a reset is tried first, and often is not enough.'],
+  [[121], 'gpud reboots and DCGM says NVLink; NVIDIA and NVSentinel ignore a single one, which the link corrected.'],
+  [[137], 'DCGM says NVLink; NVIDIA and gpud say that an application reached for a peer without the right to.'],
+  [[142], 'NVSentinel and NVIDIA send it to support, gpud warns: no job is known to be hit, so nothing is done by itself.'],
+  [[[144, 150]], 'gpud reboots before it decodes; NVIDIA gives a verdict by unit and status, from nothing to reset, and the line has both.'],
+  [[151], 'gpud reboots the host; NVIDIA and NVSentinel restart the VM, which is what holds the keys.'],
+  [[154], "gpud warns, NVSentinel reads the message: it is the driver's own verdict and beats every table."],
+  [[155, 156, 158], 'gpud reboots, NVIDIA and NVSentinel reset, which is enough and takes less.'],
+  [[157], 'NVIDIA asks support to investigate, NVSentinel does nothing: capacity is not lost, but what should have been retired is in use.'],
+  [[159], 'NVIDIA resets with UVM or vGPU and else ignores it unless alone; NVSentinel sends it to support by default.'],
+  [[163, 166, 167, 169, 172, 173], NO_DATA],
+  [[162, 164, 165, 168, 170, 171], 'NVIDIA gives no bucket and NVSentinel only its default (support); the text of the catalogue decides.'],
+  [[14, 108], 'gpud warns; NVIDIA and NVSentinel ignore it.'],
+  [[[1, 7], 9, 10, 12, [15, 24], [26, 30], [33, 36], 47, [49, 53], [55, 59], 61, 65, 73, 81, 87, 90, 91, [111, 118], [122, 125], 138], UNUSED_REASON],
+];
+
 /** For a code that the table does not have: a newer driver's. Worth one look, never an automatic action. */
 const UNKNOWN: Xid = {
   name: 'unknown Xid',
   severity: 'warning',
   action: ONCE,
   meaning: 'This code is not in the catalogue; a newer driver may explain it.',
+  reason: '',
 };
 
-const byCode: ReadonlyMap<number, Xid> = new Map(
-  table.flatMap(([codes, severity, name, action, meaning]) => {
-    const xid: Xid = {
-      name,
-      severity,
-      action,
-      meaning: meaning ?? `${name[0]!.toUpperCase()}${name.slice(1)}.`,
-    };
-    return codes.flatMap(numbersOf).map((code) => [code, xid] as const);
+const reasonOf = new Map(
+  reasons.flatMap(([codes, reason]) => codes.flatMap(numbersOf).map((code) => [code, reason] as const)),
+);
+
+const byCode: ReadonlyMap<number, Xid> = new Map<number, Xid>(
+  table.flatMap(([codes, severity, name, action, given]) => {
+    const meaning = given ?? `${name[0]!.toUpperCase()}${name.slice(1)}.`;
+    return codes
+      .flatMap(numbersOf)
+      .map((code) => [code, { name, severity, action, meaning, reason: reasonOf.get(code) ?? '' }] as const);
   }),
 );
 
 /** The verdict on a code; for one that is not in the table, a warning named `unknown Xid`. */
 export function xidNamed(code: number): Xid {
   return byCode.get(code) ?? UNKNOWN;
+}
+
+/** The worse of two. */
+export function worse(a: XidSeverity, b: XidSeverity): XidSeverity {
+  return SEVERITIES.indexOf(a) >= SEVERITIES.indexOf(b) ? a : b;
 }
 
 /** Whether jobs on the GPU are lost or wrong now: what pages somebody. */

@@ -4,14 +4,18 @@ import {
   findNatsServer,
   findServer,
   findVictoriaMetrics,
+  NODE_EXPORTER,
   PROMETHEUS,
 } from '../../deploy/local/servers.ts';
+import { type FoundSlurm, findSlurm } from './slurm-programs.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
     /** Path of the binary; undefined and a reason where it is not to be had. */
     victoriaMetrics: FoundServer;
     natsServer: FoundServer;
+    nodeExporter: FoundServer;
+    slurm: FoundSlurm;
   }
 }
 
@@ -21,6 +25,8 @@ export default async function setup(project: TestProject): Promise<void> {
   // One after the other: both download steps take the same lock.
   project.provide('victoriaMetrics', await findVictoriaMetrics(log));
   project.provide('natsServer', await findNatsServer(log));
+  project.provide('nodeExporter', await findServer(NODE_EXPORTER, { log }));
+  project.provide('slurm', await findSlurm(log));
   // A peer of the benchmarks, which find it in the cache, or say that they skip it.
   await findServer(PROMETHEUS, { log });
 }

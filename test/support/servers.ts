@@ -15,6 +15,15 @@ export function hasNatsServer(): boolean {
   return isThere('nats-server', inject('natsServer'));
 }
 
+/** As hasVictoriaMetrics, for Debian's prometheus-node-exporter. */
+export function hasNodeExporter(): boolean {
+  return isThere('prometheus-node-exporter', inject('nodeExporter'));
+}
+
+export function nodeExporterBinary(): string {
+  return required('prometheus-node-exporter', inject('nodeExporter'));
+}
+
 export function victoriaMetricsBinary(): string {
   return required('victoria-metrics', inject('victoriaMetrics'));
 }

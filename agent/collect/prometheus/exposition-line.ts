@@ -1,7 +1,7 @@
 import type { Labels } from '#shared/model/dictionary.ts';
 import { parseValue } from './sample-value.ts';
 
-/** One line of Prometheus text 0.0.4, taken apart. */
+/** One line of Prometheus text 0.0.4 or OpenMetrics 1.0, taken apart. */
 export type ParsedLine =
   | { readonly kind: 'help' | 'type' | 'unit'; readonly name: string; readonly text: string }
   | { readonly kind: 'comment' }
@@ -30,6 +30,9 @@ const CLOSE = /[ \t]*\}[ \t]*/y;
 const SPACES = /[ \t]*/y;
 /** The timestamp is milliseconds; seconds with a fraction in OpenMetrics. Read over: a tick has one time. */
 const REST = /^([^ \t]+)(?:[ \t]+(-?\d{1,19}(?:\.\d+)?))?[ \t]*$/;
+/** The same, and an exemplar: `17 # {trace_id="KOO5S4vxi0o"} 0.67 1700000000.5`. It is read over too. */
+const OPEN_METRICS_REST =
+  /^([^ \t]+)(?:[ \t]+(-?\d{1,19}(?:\.\d+)?(?:[eE][+-]?\d{1,3})?))?(?:[ \t]+#[ \t]+\{[^\n]*\}[ \t]+[^ \t}]+(?:[ \t]+[-+.\deE]+)?)?[ \t]*$/;
 
 /**
  * Takes a line apart; undefined where it is not Prometheus text:
@@ -38,7 +41,7 @@ const REST = /^([^ \t]+)(?:[ \t]+(-?\d{1,19}(?:\.\d+)?))?[ \t]*$/;
  *
  * Spaces around names, commas and braces and a comma after the last label are allowed, as Prometheus does.
  */
-export function parseLine(line: string): ParsedLine | undefined {
+export function parseLine(line: string, openMetrics = false): ParsedLine | undefined {
   const start = match(SPACES, line, 0)![0].length;
   if (line[start] === '#') return parseComment(line.slice(start));
   const name = match(NAME, line, start)?.[0];
@@ -54,7 +57,7 @@ export function parseLine(line: string): ParsedLine | undefined {
   } else if (at === start + name.length) {
     return undefined;
   }
-  const rest = REST.exec(line.slice(at));
+  const rest = (openMetrics ? OPEN_METRICS_REST : REST).exec(line.slice(at));
   const value = rest ? parseValue(rest[1]!) : undefined;
   if (!rest || value === undefined) return undefined;
   return { kind: 'sample', name, labels, token: rest[1]!, value, prefix: at };

@@ -49,7 +49,7 @@ interface KnownLine {
 }
 
 /**
- * Parses Prometheus text 0.0.4, one body after the other; only the speed depends on what came before.
+ * Parses Prometheus text 0.0.4 and OpenMetrics 1.0, one body after the other; only the speed depends on what came before.
  *
  * An exporter prints the same lines every time, only the numbers change. So each line is first compared with the
  * one that followed its predecessor last time, up to the value; where the bytes agree, only the number is read.
@@ -71,15 +71,17 @@ export class ExpositionParser {
   #body: Buffer = NOTHING;
   readonly #maxLines: number;
   #isUtf8: boolean | undefined;
+  #openMetrics = false;
 
   /** Reads no more than the first `maxLines` lines of a body, comments included. */
   constructor(maxLines = 100_000) {
     this.#maxLines = maxLines;
   }
 
-  /** Never throws: what cannot be read is counted. */
-  parse(body: Buffer): Exposition {
+  /** Never throws: what cannot be read is counted. OpenMetrics has exemplars behind its values. */
+  parse(body: Buffer, openMetrics = false): Exposition {
     this.#body = body;
+    this.#openMetrics = openMetrics;
     this.#isUtf8 = undefined;
     const known = this.#lines;
     const lines = this.#spare;
@@ -135,7 +137,7 @@ export class ExpositionParser {
     if (!this.#isUtf8 && !isUtf8(this.#body.subarray(at, stop))) return 'malformed';
     const text = this.#body.toString('utf8', at, stop);
     if (text.trim() === '') return 'blank';
-    const parsed = parseLine(text);
+    const parsed = parseLine(text, this.#openMetrics);
     if (parsed === undefined) return 'malformed';
     const isSample = parsed.kind === 'sample';
     if (isSample) this.#values[sample] = parsed.value;

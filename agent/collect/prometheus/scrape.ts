@@ -1,17 +1,28 @@
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { Agent, type Dispatcher } from 'undici';
-import { FleetError } from '#shared/errors/fleet-error.ts';
+import { type ErrorCode, FleetError } from '#shared/errors/fleet-error.ts';
+import type { TlsFiles } from './scrape-credentials.ts';
 
 export interface ScraperOptions {
   /** http or https. */
   readonly url: string;
   /** A larger body, sent or unpacked, is refused. Default 16 MiB: 40 times a node of 16 GPUs and 150 fields. */
   readonly maxBodyBytes?: number;
+  /** Default: text 0.0.4 alone. */
+  readonly accept?: string;
+  /** The Authorization header of each request. A throw fails the fetch. */
+  readonly authorization?: () => Promise<string>;
+  /** Read for the first connection, and again after a failure: certificates are renewed. A throw fails the fetch. */
+  readonly tls?: () => Promise<TlsFiles>;
 }
 
 const DEFAULT_MAX_BODY_BYTES = 16 * 2 ** 20;
-const HEADERS = { accept: 'text/plain;version=0.0.4,*/*;q=0.1', 'accept-encoding': 'gzip' };
+const TEXT = 'text/plain;version=0.0.4,*/*;q=0.1';
+const REFUSALS: ReadonlyMap<number, ErrorCode> = new Map([
+  [401, 'unauthenticated'],
+  [403, 'permission_denied'],
+]);
 const unzip = promisify(gunzip);
 
 /** Fetches one endpoint over a connection of its own that is kept open. */
@@ -20,10 +31,13 @@ export class Scraper implements AsyncDisposable {
   readonly #path: string;
   readonly #shown: string;
   readonly #limit: number;
-  readonly #agent = new Agent({ connections: 1, maxHeaderSize: 16 * 1024 });
+  readonly #options: ScraperOptions;
+  #agent: Agent | undefined;
+  #contentType = '';
 
   /** Throws `invalid_config` for a URL that is none, or is neither http nor https. */
-  constructor({ url, maxBodyBytes = DEFAULT_MAX_BODY_BYTES }: ScraperOptions) {
+  constructor(options: ScraperOptions) {
+    const { url, maxBodyBytes = DEFAULT_MAX_BODY_BYTES } = options;
     const parsed = URL.parse(url);
     if (!parsed || (parsed.protocol !== 'http:' && parsed.protocol !== 'https:')) {
       throw new FleetError('invalid_config', `Cannot scrape "${url}": it is not an http or https URL`);
@@ -33,24 +47,37 @@ export class Scraper implements AsyncDisposable {
     // Without what may be secret: user, password, query.
     this.#shown = parsed.origin + parsed.pathname;
     this.#limit = maxBodyBytes;
+    this.#options = options;
+  }
+
+  /** Of the last body; empty where it had none. */
+  get contentType(): string {
+    return this.#contentType;
   }
 
   /**
    * The body. Throws `unavailable` where the endpoint does not answer, answers other than 200 (redirects are not
-   * followed) or not before the signal aborts, and `resource_exhausted` where the body is over the limit, of which
-   * no more than that was read.
+   * followed; `unauthenticated` for 401, `permission_denied` for 403) or not before the signal aborts, and
+   * `resource_exhausted` where the body is over the limit, of which no more than that was read.
    */
   async fetch(signal: AbortSignal): Promise<Buffer> {
     try {
+      const { accept = TEXT, authorization } = this.#options;
+      this.#agent ??= await this.#connect();
       const response = await this.#agent.request({
         origin: this.#origin,
         path: this.#path,
         method: 'GET',
-        headers: HEADERS,
+        headers: {
+          accept,
+          'accept-encoding': 'gzip',
+          ...(authorization && { authorization: await authorization() }),
+        },
         signal,
       });
       return await this.#read(response);
     } catch (error) {
+      if (this.#options.tls) await this.#disconnect();
       if (error instanceof FleetError) throw error;
       const cause = signal.aborted ? new Error('no answer in time', { cause: error }) : error;
       throw new FleetError('unavailable', `Cannot scrape ${this.#shown}`, { cause });
@@ -58,7 +85,18 @@ export class Scraper implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#agent.destroy();
+    await this.#disconnect();
+  }
+
+  async #connect(): Promise<Agent> {
+    const tls = await this.#options.tls?.();
+    return new Agent({ connections: 1, maxHeaderSize: 16 * 1024, ...(tls && { connect: { ...tls } }) });
+  }
+
+  async #disconnect(): Promise<void> {
+    const agent = this.#agent;
+    this.#agent = undefined;
+    await agent?.destroy();
   }
 
   async #read({ statusCode, headers, body }: Dispatcher.ResponseData): Promise<Buffer> {
@@ -73,8 +111,13 @@ export class Scraper implements AsyncDisposable {
     body.on('error', () => {});
     if (refusal !== undefined) {
       body.destroy();
-      throw new FleetError('unavailable', `Cannot scrape ${this.#shown}: ${refusal}`);
+      throw new FleetError(
+        REFUSALS.get(statusCode) ?? 'unavailable',
+        `Cannot scrape ${this.#shown}: ${refusal}`,
+        { retryable: true },
+      );
     }
+    this.#contentType = String(headers['content-type'] ?? '');
     const chunks: Buffer[] = [];
     let size = 0;
     for await (const chunk of body as AsyncIterable<Buffer>) {

@@ -10,12 +10,15 @@ import {
   type ScriptedFault,
 } from './faults.ts';
 import type { Prng } from './prng.ts';
+import type { Vendor } from './profiles.ts';
 
 /** Faults of one node, waiting and active together: more are refused. As many as a configuration may script. */
 export const MAX_FAULTS = 1000;
 
 export interface FaultScheduleOptions {
   readonly gpus: number;
+  /** Of the boards: not every fault is one of both. */
+  readonly vendor: Vendor;
   readonly script: readonly ScriptedFault[];
   /** Faults that come by chance, for each GPU and hour. */
   readonly ratePerGpuHour: number;
@@ -25,26 +28,37 @@ export interface FaultScheduleOptions {
 interface Due {
   /** AT_ONCE, or seconds since the first read. */
   readonly at: number;
+  readonly kind: string;
   readonly gpu: number;
   readonly effect: FaultEffect;
   readonly seconds: number;
 }
 
 interface Active {
-  readonly gpu: number;
-  readonly effect: FaultEffect;
+  readonly fault: Due;
+  readonly beganAt: number;
   readonly endsAt: number;
+  /** Of one that flaps: it is there now. */
+  on: boolean;
+  readonly applied: AppliedFault;
 }
 
-/** A fault that began, for its events. */
+/** A fault that began, or came again, for its events. */
 export interface Onset {
   readonly gpu: number;
+  readonly effect: FaultEffect;
   readonly xid: number | undefined;
 }
 
-const BY_CHANCE = Object.entries(FAULTS as Record<FaultKind, FaultEffect>).filter(
-  ([, effect]) => effect.byChanceSeconds !== undefined,
-) as [FaultKind, FaultEffect & { byChanceSeconds: number }][];
+/** A fault as it came to pass: what a log of what was reported is compared with. */
+export interface AppliedFault {
+  readonly kind: string;
+  readonly gpu: number;
+  readonly xid: number | undefined;
+  /** Seconds after the first read: of the read that it began with, and of the first one without it. */
+  readonly began: number;
+  ended: number | undefined;
+}
 
 /** Of an injected fault: its duration counts from the read that it begins with. */
 const AT_ONCE = -Infinity;
@@ -56,9 +70,11 @@ const NOTHING: readonly Onset[] = [];
 export class FaultSchedule {
   readonly #options: FaultScheduleOptions;
   readonly #conditions: Conditions[];
+  readonly #chances: readonly [FaultKind, FaultEffect & { byChanceSeconds: number }][];
   /** Sorted by time. */
   readonly #due: Due[];
   #active: Active[] = [];
+  readonly #applied: AppliedFault[] = [];
   #nextByChance: number;
 
   /** Throws `invalid_config` where a scripted fault is not one. */
@@ -71,12 +87,18 @@ export class FaultSchedule {
         `Cannot script ${options.script.length} faults: at most ${MAX_FAULTS} are allowed`,
       );
     }
+    this.#chances = chancesOf(options.vendor);
     this.#due = options.script.map((fault) => this.#check(fault, fault.at, 'invalid_config')).sort(byTime);
     this.#nextByChance = this.#drawNext(0);
   }
 
   conditionsOf(gpu: number): Conditions {
     return this.#conditions[gpu]!;
+  }
+
+  /** What began so far, the newest MAX_FAULTS, in order. */
+  get applied(): readonly AppliedFault[] {
+    return this.#applied;
   }
 
   /**
@@ -100,19 +122,59 @@ export class FaultSchedule {
    * call, so that no fault is too short to be read.
    */
   advance(now: number): readonly Onset[] {
+    const ended = this.#end(now);
+    const again = this.#flap(now);
+    const begun = this.#takeDue(now).map((fault) => this.#begin(fault, now));
+    if (!ended && again === undefined && begun.length === 0) return NOTHING;
+    for (let gpu = 0; gpu < this.#conditions.length; gpu++) this.#conditions[gpu] = this.#combined(gpu);
+    return [...(again ?? []), ...begun].map(({ fault: { gpu, effect } }) => ({
+      gpu,
+      effect,
+      xid: effect.xid,
+    }));
+  }
+
+  #combined(gpu: number): Conditions {
+    const there = this.#active.filter(({ on }) => on);
+    return combine(
+      there.map(({ fault }) =>
+        fault.gpu === gpu ? fault.effect.conditions : (fault.effect.elsewhere ?? {}),
+      ),
+    );
+  }
+
+  #end(now: number): boolean {
     const before = this.#active.length;
-    this.#active = before === 0 ? this.#active : this.#active.filter(({ endsAt }) => endsAt > now);
-    const ended = this.#active.length !== before;
-    const begun = this.#takeDue(now);
-    if (!ended && begun.length === 0) return NOTHING;
-    for (const { gpu, effect, at, seconds } of begun)
-      this.#active.push({ gpu, effect, endsAt: (at === AT_ONCE ? now : at) + seconds });
-    for (let gpu = 0; gpu < this.#conditions.length; gpu++) {
-      this.#conditions[gpu] = combine(
-        this.#active.filter((one) => one.gpu === gpu).map(({ effect }) => effect),
-      );
+    if (before === 0) return false;
+    for (const { endsAt, applied } of this.#active) if (endsAt <= now) applied.ended = now;
+    this.#active = this.#active.filter(({ endsAt }) => endsAt > now);
+    return this.#active.length !== before;
+  }
+
+  /** Those that came again; undefined where nothing came or went. */
+  #flap(now: number): Active[] | undefined {
+    let came: Active[] | undefined;
+    for (const one of this.#active) {
+      const { flapSeconds } = one.fault.effect;
+      if (flapSeconds === undefined) continue;
+      const on = Math.floor((now - one.beganAt) / flapSeconds) % 2 === 0;
+      if (on === one.on) continue;
+      one.on = on;
+      came ??= [];
+      if (on) came.push(one);
     }
-    return begun.map(({ gpu, effect }) => ({ gpu, xid: effect.xid }));
+    return came;
+  }
+
+  #begin(fault: Due, now: number): Active {
+    const { kind, gpu, effect, at, seconds } = fault;
+    const beganAt = at === AT_ONCE ? now : at;
+    const applied: AppliedFault = { kind, gpu, xid: effect.xid, began: now, ended: undefined };
+    this.#applied.push(applied);
+    if (this.#applied.length > MAX_FAULTS) this.#applied.shift();
+    const active = { fault, beganAt, endsAt: beganAt + seconds, on: true, applied };
+    this.#active.push(active);
+    return active;
   }
 
   #takeDue(now: number): Due[] {
@@ -128,8 +190,8 @@ export class FaultSchedule {
 
   #drawFault(at: number): Due {
     const { random, gpus } = this.#options;
-    const effect = BY_CHANCE[random.below(BY_CHANCE.length)]![1];
-    return { at, gpu: random.below(gpus), effect, seconds: effect.byChanceSeconds };
+    const [kind, effect] = this.#chances[random.below(this.#chances.length)]!;
+    return { at, kind, gpu: random.below(gpus), effect, seconds: effect.byChanceSeconds };
   }
 
   #drawNext(after: number): number {
@@ -138,28 +200,50 @@ export class FaultSchedule {
   }
 
   #check(fault: InjectedFault, at: number, code: 'invalid_config' | 'invalid_input'): Due {
-    const known = effectOf(fault.kind);
-    const fail = (cause: string): never => {
+    const { kind, duration } = fault;
+    const known = effectOf(kind);
+    const gpu = fault.gpu ?? (known?.elsewhere ? 0 : Number.NaN);
+    const cause = this.#faultOf(fault, known, gpu, at);
+    if (!known || cause !== undefined) {
       throw new FleetError(
         code,
-        `Cannot inject fault "${fault.kind.slice(0, 100)}" into GPU ${fault.gpu}: ${cause}`,
+        `Cannot inject fault "${kind.slice(0, 100)}" into GPU ${fault.gpu ?? '(none)'}: ${cause}`,
       );
-    };
-    if (!known) return fail(`the kinds are ${Object.keys(FAULTS).join(', ')}`);
-    if (!Number.isInteger(fault.gpu) || fault.gpu < 0 || fault.gpu >= this.#options.gpus) {
-      return fail(`the node has GPUs 0 to ${this.#options.gpus - 1}`);
-    }
-    if (!(at === AT_ONCE || (at >= 0 && at < Infinity))) return fail(`it begins ${at} s after the start`);
-    if (fault.duration !== undefined && !(fault.duration > 0)) return fail(`it lasts ${fault.duration} ms`);
-    if (
-      fault.code !== undefined &&
-      !(Number.isInteger(fault.code) && fault.code > 0 && fault.code <= MAX_XID)
-    ) {
-      return fail(`${fault.code} is not an Xid`);
     }
     const effect = fault.code === undefined ? known : { ...known, xid: fault.code };
-    return { at, gpu: fault.gpu, effect, seconds: (fault.duration ?? Infinity) / 1000 };
+    return { at, kind, gpu, effect, seconds: duration === undefined ? lastsOf(effect) : duration / 1000 };
   }
+
+  /** Why it cannot be. */
+  #faultOf(
+    { duration, code }: InjectedFault,
+    effect: FaultEffect | undefined,
+    gpu: number,
+    at: number,
+  ): string | undefined {
+    const { gpus, vendor } = this.#options;
+    if (!effect) return `the kinds are ${Object.keys(FAULTS).join(', ')}`;
+    if (effect.vendor !== undefined && effect.vendor !== vendor) return `boards of ${vendor} do not have it`;
+    if (!Number.isInteger(gpu) || gpu < 0 || gpu >= gpus) return `the node has GPUs 0 to ${gpus - 1}`;
+    if (!(at === AT_ONCE || (at >= 0 && at < Infinity))) return `it begins ${at} s after the start`;
+    if (duration !== undefined && !(duration > 0)) return `it lasts ${duration} ms`;
+    if (code !== undefined && !(Number.isInteger(code) && code > 0 && code <= MAX_XID)) {
+      return `${code} is not an Xid`;
+    }
+    return undefined;
+  }
+}
+
+/** One that changes nothing is over with the read that it begins with. */
+function lastsOf({ seconds, conditions }: FaultEffect): number {
+  return seconds ?? (Object.keys(conditions).length > 0 ? Infinity : 0);
+}
+
+function chancesOf(vendor: Vendor): [FaultKind, FaultEffect & { byChanceSeconds: number }][] {
+  return (Object.entries(FAULTS) as [FaultKind, FaultEffect][]).filter(
+    (entry): entry is [FaultKind, FaultEffect & { byChanceSeconds: number }] =>
+      entry[1].byChanceSeconds !== undefined && (entry[1].vendor ?? vendor) === vendor,
+  );
 }
 
 function byTime(a: Due, b: Due): number {

@@ -25,8 +25,6 @@ const SOFTWARE_CLOCK_SHARE = 0.75;
 /** Deviation of the power that the regulator settles at, and of one instant's reading around it. */
 const REGULATOR_NOISE = 0.004;
 const INSTANT_NOISE = 0.008;
-/** Clocks move in steps of 15 MHz. */
-const CLOCK_STEP_MEGAHERTZ = 15;
 /** °C of the memory above the inlet without load, and for each share of the power limit. */
 const MEMORY_IDLE_CELSIUS = 7;
 const MEMORY_LOAD_CELSIUS = 36;
@@ -36,10 +34,12 @@ const SECONDS_BETWEEN_CORRECTED = 14 * 86_400;
 const MAX_REMAPPED_ROWS = 512;
 /** The core reads no higher: the package would be off by then. */
 const HOTTEST_CELSIUS = 110;
-/** Byte counters wrap here, as hardware's do: up to 2^53 every byte is told apart. */
-const BYTES_WRAP = 2 ** 52;
+/** Byte counters wrap here, within the catalogue's range: after ten years at full speed. */
+const BYTES_WRAP = 2 ** 62;
 /** Links whose own counters are read; the others carry the same. */
 const READ_LINKS = 2;
+/** Of a link that trained in full. */
+const PCIE_LANES = 16;
 
 /** How far first-order responses get in one step; shared by all GPUs of a node. */
 export interface Response {
@@ -91,13 +91,22 @@ export class SimulatedGpu {
   corrected = 0;
   uncorrected = 0;
   crcErrors = 0;
+  /** Times that the first link came back. */
+  linkRecoveries = 0;
+  pcieReplays: number;
   readonly linkTransmitted = new Float64Array(READ_LINKS);
   readonly linkReceived = new Float64Array(READ_LINKS);
   lastXid = 0;
 
   // For life.
-  readonly correctedBefore: number;
-  readonly pcieReplays: number;
+  correctedBefore: number;
+  uncorrectedBefore = 0;
+
+  /**
+   * Share of the boost clock that heat, power brake or a fault leave it, 0 where it does not answer: how fast it gets
+   * on with the job. The power limit is left out: a job is as fast as its boards are under it.
+   */
+  pace = 1;
 
   // Shares, 0 to 1, of the last step.
   busy = 0;
@@ -120,6 +129,7 @@ export class SimulatedGpu {
   readonly #memorySpread: number;
   /** Slow wander of the load, a first-order autoregression. */
   #wander = 0;
+  #linkWasDown = false;
   #untilCorrected: number;
 
   /** `place`: 0 for the board at the air inlet to 1 for the last one. */
@@ -149,15 +159,20 @@ export class SimulatedGpu {
   }
 
   get remappedRows(): number {
-    return Math.min(MAX_REMAPPED_ROWS, counted(this.uncorrected));
+    return Math.min(MAX_REMAPPED_ROWS, this.uncorrectedBefore + counted(this.uncorrected));
+  }
+
+  get pcieLanes(): number {
+    return PCIE_LANES - this.conditions.pcieLanesLost;
   }
 
   get usableMebibytes(): number {
     return this.profile.memoryMebibytes - this.profile.reservedMebibytes;
   }
 
-  step(load: Workload, inletCelsius: number, response: Response): void {
-    this.#takeLoad(load);
+  /** `slowest`: the lowest pace of the node's boards. They compute together, and wait for it. */
+  step(load: Workload, inletCelsius: number, slowest: number, response: Response): void {
+    this.#takeLoad(load, slowest);
     const wantedWatts = this.#setClock();
     this.#draw(wantedWatts, response);
     this.coreCelsius += (this.#settledCore(inletCelsius) - this.coreCelsius) * response.core;
@@ -165,27 +180,32 @@ export class SimulatedGpu {
     this.#countReasons(response.seconds);
     this.#countErrors(response.seconds);
     this.#countLinks(response.seconds);
+    if (this.conditions.unloaded) this.#beginCounting();
   }
 
-  #takeLoad(load: Workload): void {
+  #takeLoad(load: Workload, slowest: number): void {
     const { conditions, profile } = this;
     this.#wander = 0.9 * this.#wander + 0.004 * this.#random.normal();
     const working = conditions.lost ? 0 : 1;
     const own = this.#loadSpread + this.#wander;
+    // One that waits for its peers spins in the collective: busy, without work for its SMs.
+    const computing = this.pace > 0 ? Math.min(1, slowest / this.pace) : 0;
     this.busy = working * share(load.busy * (1 + 0.1 * this.#wander));
-    this.compute = working * share(load.compute * own);
-    this.tensor = working * share(load.tensor * own);
-    this.dram = working * share(load.dram * own);
+    this.compute = working * share(load.compute * own) * computing;
+    this.tensor = working * share(load.tensor * own) * computing;
+    // Bytes follow the work that is done, cycles follow the clock.
+    this.dram = working * share(load.dram * own) * slowest;
     this.usedMebibytes = Math.floor(
       this.usableMebibytes * (conditions.memoryFull ? 0.995 : working * load.memory * this.#memorySpread),
     );
     const linksUp = conditions.linkDown ? (profile.links - 1) / profile.links : 1;
-    const network = working * load.network * linksUp * profile.links * profile.linkBytesPerSecond;
+    const network = working * load.network * slowest * linksUp * profile.links * profile.linkBytesPerSecond;
     this.nvlinkTransmit = network * share(own);
     // What one sends another receives: the same traffic, seen through other counters.
     this.nvlinkReceive = network * share(this.#loadSpread - this.#wander);
-    this.pcieTransmit = working * load.toHost * own * profile.pcieBytesPerSecond;
-    this.pcieReceive = working * load.fromHost * own * profile.pcieBytesPerSecond;
+    const pcie = (working * own * profile.pcieBytesPerSecond * this.pcieLanes) / PCIE_LANES;
+    this.pcieTransmit = load.toHost * pcie;
+    this.pcieReceive = load.fromHost * pcie;
   }
 
   /** The clock that limits and temperature allow; gives the watts that the board settles at with it. */
@@ -193,11 +213,7 @@ export class SimulatedGpu {
     const { profile, conditions, coreCelsius } = this;
     const idleWatts = profile.idleWatts * this.#idleSpread;
     let reasons = 0;
-    let clock = 1;
-    if (this.busy === 0) {
-      reasons |= EventReason.Idle;
-      clock = profile.idleMegahertz / profile.boostMegahertz;
-    }
+    let clock = 1 - conditions.slowness;
     if (coreCelsius >= profile.slowdownCelsius) {
       reasons |= EventReason.HwThermal | EventReason.HwSlowdown;
       clock = Math.min(clock, HARDWARE_CLOCK_SHARE);
@@ -209,6 +225,11 @@ export class SimulatedGpu {
       reasons |= EventReason.HwPowerBrake | EventReason.HwSlowdown;
       clock = Math.min(clock, HARDWARE_CLOCK_SHARE);
     }
+    this.pace = conditions.lost ? 0 : clock;
+    if (this.busy === 0) {
+      reasons |= EventReason.Idle;
+      clock = Math.min(clock, profile.idleMegahertz / profile.boostMegahertz);
+    }
     let dynamicWatts = profile.dynamicWatts * this.compute * clock ** POWER_EXPONENT;
     const roomWatts = profile.limitWatts - idleWatts;
     if (dynamicWatts > roomWatts) {
@@ -218,7 +239,7 @@ export class SimulatedGpu {
     }
     this.reasons = reasons;
     this.smMegahertz =
-      Math.floor((profile.boostMegahertz * clock) / CLOCK_STEP_MEGAHERTZ) * CLOCK_STEP_MEGAHERTZ;
+      Math.floor((profile.boostMegahertz * clock) / profile.clockStepMegahertz) * profile.clockStepMegahertz;
     return (idleWatts + dynamicWatts) * (1 + REGULATOR_NOISE * this.#random.normal());
   }
 
@@ -267,12 +288,33 @@ export class SimulatedGpu {
   /** A link that is down is the first one; the traffic goes over the others. */
   #countLinks(seconds: number): void {
     const down = this.conditions.linkDown ? 1 : 0;
+    if (this.#linkWasDown && !down) this.linkRecoveries++;
+    this.#linkWasDown = down === 1;
     const up = this.profile.links - down;
     for (let link = down; link < READ_LINKS; link++) {
       this.linkTransmitted[link] =
         (this.linkTransmitted[link]! + (this.nvlinkTransmit / up) * seconds) % BYTES_WRAP;
       this.linkReceived[link] = (this.linkReceived[link]! + (this.nvlinkReceive / up) * seconds) % BYTES_WRAP;
     }
+  }
+
+  /** The driver is loaded anew: what it counted is gone, what the board keeps in its own memory is not. */
+  #beginCounting(): void {
+    this.correctedBefore += counted(this.corrected);
+    this.uncorrectedBefore += counted(this.uncorrected);
+    this.joules = 0;
+    this.swPowerCapSeconds = 0;
+    this.hwThermalSeconds = 0;
+    this.swThermalSeconds = 0;
+    this.hwPowerBrakeSeconds = 0;
+    this.corrected = 0;
+    this.uncorrected = 0;
+    this.crcErrors = 0;
+    this.linkRecoveries = 0;
+    this.pcieReplays = 0;
+    this.lastXid = 0;
+    this.linkTransmitted.fill(0);
+    this.linkReceived.fill(0);
   }
 }
 

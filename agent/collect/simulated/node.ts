@@ -1,29 +1,36 @@
 import { type Response, responseOf, SimulatedGpu } from './gpu.ts';
 import { Prng } from './prng.ts';
 import type { GpuProfile } from './profiles.ts';
-import { Workload } from './workload.ts';
+import { Training } from './training.ts';
+import { type LoadPattern, Workload } from './workload.ts';
 
 /** The physics move in steps of at most this, so that a checkpoint of seconds is felt at any interval ... */
 const STEP_SECONDS = 1;
 /** ... but in no more steps than these: a long pause is walked in longer ones, which the responses allow. */
 const MAX_STEPS = 600;
 const DAY_SECONDS = 86_400;
+/** Fans of the chassis: their share of full speed when cool, the core's temperature from which they speed up, and by how much for each °C. */
+const FAN_IDLE = 0.3;
+const FAN_FROM_CELSIUS = 40;
+const FAN_PER_CELSIUS = 0.015;
 
 /** The boards of one chassis: one job, one stream of air. */
 export class SimulatedNode {
   readonly gpus: readonly SimulatedGpu[];
   readonly workload: Workload;
+  readonly training: Training;
   /** Seconds simulated. */
   #now = 0;
   readonly #inletCelsius: number;
   readonly #dayPhase: number;
   #response: Response = responseOf(STEP_SECONDS);
 
-  constructor(profile: GpuProfile, gpus: number, seed: number, name: string) {
+  constructor(profile: GpuProfile, gpus: number, seed: number, name: string, load: LoadPattern = 'jobs') {
     const random = new Prng(seed, name, 'chassis');
     this.#inletCelsius = random.between(22.5, 25);
     this.#dayPhase = random.between(0, 2 * Math.PI);
-    this.workload = new Workload(new Prng(seed, name, 'workload'));
+    this.workload = new Workload(new Prng(seed, name, 'workload'), load);
+    this.training = new Training(new Prng(seed, name, 'training'));
     const inlet = this.#inlet();
     this.gpus = Array.from({ length: gpus }, (_, i) => {
       const place = gpus > 1 ? i / (gpus - 1) : 0;
@@ -40,8 +47,28 @@ export class SimulatedNode {
       this.#now += step;
       this.workload.advance(step);
       const inlet = this.#inlet();
-      for (const gpu of this.gpus) gpu.step(this.workload, inlet, this.#response);
+      // Of the step before: what is slow now is waited for in the next one.
+      const slowest = this.#slowest();
+      for (const gpu of this.gpus) gpu.step(this.workload, inlet, slowest, this.#response);
+      this.training.advance(step, this.workload, slowest);
     }
+  }
+
+  /** Of the fan before a GPU, 0 to 1. They all follow the hottest core; one that stands still, the others make up for. */
+  fanRatio(index: number): number {
+    if (this.gpus[index]!.conditions.fanStopped) return 0;
+    let hottest = 0;
+    for (const { coreCelsius, conditions } of this.gpus) {
+      if (conditions.fanStopped) return 1;
+      hottest = Math.max(hottest, coreCelsius);
+    }
+    return Math.min(1, Math.max(FAN_IDLE, FAN_IDLE + FAN_PER_CELSIUS * (hottest - FAN_FROM_CELSIUS)));
+  }
+
+  #slowest(): number {
+    let slowest = 1;
+    for (const { pace } of this.gpus) if (pace < slowest) slowest = pace;
+    return slowest;
   }
 
   /** The hall is 1.5 °C warmer in the afternoon than on average. */

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { Clock } from '#shared/model/clock.ts';
 import { createDictionary } from '#shared/wire/dictionary.ts';
@@ -19,14 +20,14 @@ const reading: Reading = {
 async function run(
   collect: Collector['collect'],
   body: (
-    seen: { stamps: number[]; failures: unknown[]; steps: number[] },
+    seen: { stamps: number[]; failures: unknown[]; missed: number },
     step: (ms: number) => void,
   ) => Promise<void>,
 ) {
   let offset = 0;
   const clock: Clock = { now: () => Date.now() + offset, monotonic: () => performance.now() };
   let shifts = 0;
-  const seen = { stamps: [] as number[], failures: [] as unknown[], steps: [] as number[] };
+  const seen = { stamps: [] as number[], failures: [] as unknown[], missed: 0 };
   const stop = new AbortController();
   const running = schedule(
     {
@@ -44,7 +45,9 @@ async function run(
       shift: () => shifts++,
       onReading: async ({ timestampMs }) => void seen.stamps.push(timestampMs),
       onFailure: (error) => seen.failures.push(error),
-      onClockStep: async (ms) => void seen.steps.push(ms),
+      onMissed: (ticks) => {
+        seen.missed += ticks;
+      },
     },
     stop.signal,
   );
@@ -67,8 +70,8 @@ test('ticks stand on the grid of the interval, none twice', async () => {
   expect(new Set(stamps).size).toBe(stamps.length);
 });
 
-test('a clock that steps back is reported, and no timestamp comes twice', async () => {
-  const { stamps, steps } = await run(
+test('a clock that steps back makes no timestamp come twice', async () => {
+  const { stamps } = await run(
     async () => reading,
     async ({ stamps }, step) => {
       await until(() => stamps.length >= 5, { timeoutMs: 10_000, what: 'ticks' });
@@ -76,8 +79,6 @@ test('a clock that steps back is reported, and no timestamp comes twice', async 
       await until(() => stamps.length >= 30, { timeoutMs: 10_000, what: 'ticks after the step' });
     },
   );
-  expect(steps.length).toBe(1);
-  expect(steps[0]).toBeGreaterThan(100);
   expect(new Set(stamps).size).toBe(stamps.length);
 });
 
@@ -94,4 +95,20 @@ test('a source that hangs is given up at its deadline, and the next tick is trie
   );
   expect(String(failures[0])).toContain('no answer within its deadline');
   expect(stamps.length).toBeGreaterThanOrEqual(2);
+});
+
+// Lost without it: gaps that nobody can explain.
+test('a read that takes three intervals skips the ticks in between, and they are counted', async () => {
+  let calls = 0;
+  const { missed, stamps } = await run(
+    async () => {
+      if (calls++ === 2) await sleep(70);
+      return reading;
+    },
+    async ({ stamps }) => {
+      await until(() => stamps.length >= 6, { timeoutMs: 10_000, what: 'ticks after the slow one' });
+    },
+  );
+  expect(missed).toBeGreaterThanOrEqual(2);
+  expect(new Set(stamps).size).toBe(stamps.length);
 });

@@ -1,48 +1,11 @@
+import { readFile } from 'node:fs/promises';
+import { get } from 'node:https';
 import { describe, expect, test } from 'vitest';
 import { silentLogger } from '#shared/logging/logger.ts';
-import { createDictionary } from '#shared/wire/dictionary.ts';
+import { readListenerTls } from '#shared/security/listener-tls.ts';
 import { Exporter, type ExporterOptions } from '../../../agent/expose/exporter.ts';
-import { renderTicks } from '../../../agent/expose/exposition.ts';
-
-const identity = [
-  ['cluster', 'c'],
-  ['node', 'n'],
-] as const;
-
-test('text of the newest ticks: identity labels, families together, escapes, and nothing for what is absent', () => {
-  const series = (name: string, gpu: string, kind: 'gauge' | 'counter' = 'gauge') => ({
-    name,
-    labels: [['gpu', gpu]] as const,
-    kind,
-    decimals: 0,
-    help: name === 'a' ? 'Say "a"\nand \\ more' : '',
-    unit: '',
-  });
-  const dictionary = createDictionary('g', 1000, [
-    series('a', '0'),
-    series('b', '0', 'counter'),
-    series('a', 'x"y'),
-    series('a', '2'),
-    series('a', '3'),
-  ]);
-  const tick = {
-    dictionary,
-    timestampMs: 1,
-    values: Float64Array.of(1.5, 2 ** 53, Number.POSITIVE_INFINITY, 7, 8),
-    states: Uint8Array.of(0, 0, 0, 1, 2),
-  };
-  expect(renderTicks([tick], identity)).toBe(
-    [
-      '# HELP a Say "a"\\nand \\\\ more',
-      '# TYPE a gauge',
-      'a{cluster="c",node="n",gpu="0"} 1.5',
-      'a{cluster="c",node="n",gpu="x\\"y"} +Inf',
-      '# TYPE b counter',
-      'b{cluster="c",node="n",gpu="0"} 9007199254740992',
-      '',
-    ].join('\n'),
-  );
-});
+import { hashPassword } from '../../../agent/expose/password.ts';
+import { TestAuthority } from '../../shared/security/certificates.ts';
 
 const options = (overrides: Partial<ExporterOptions> = {}): ExporterOptions => ({
   listen: { host: '127.0.0.1', port: 0 },
@@ -86,3 +49,95 @@ describe('the endpoint', () => {
     }
   });
 });
+
+describe('who may read', () => {
+  const basic = (text: string) => ({ authorization: `Basic ${Buffer.from(text).toString('base64')}` });
+
+  // Lost without it: metrics of a node are open to everybody, or closed to the one scraper that should have them.
+  test('with users, metrics ask for a password and probes do not; a new set of users counts at once', async () => {
+    const users = { prometheus: await hashPassword('right') };
+    await using exporter = await Exporter.listen(options({ access: { users, tls: undefined } }));
+    const base = `http://127.0.0.1:${exporter.address!.port}`;
+    const status = async (path: string, headers = {}) => (await fetch(`${base}${path}`, { headers })).status;
+    const denied = await fetch(`${base}/metrics`);
+    expect([denied.status, denied.headers.get('www-authenticate')]).toEqual([
+      401,
+      expect.stringMatching(/^Basic /),
+    ]);
+    expect(await denied.text()).not.toContain('m 1');
+    expect(await status('/metrics', basic('prometheus:wrong'))).toBe(401);
+    expect(await status('/metrics', basic('nobody:right'))).toBe(401);
+    expect(await status('/metrics', { authorization: 'Bearer right' })).toBe(401);
+    expect(await status('/metrics', basic('prometheus:right'))).toBe(200);
+    expect(await status('/metrics', basic('prometheus:right'))).toBe(200);
+    expect(await status('/nowhere', basic('prometheus:right'))).toBe(404);
+    expect(await Promise.all([status('/healthz'), status('/readyz')])).toEqual([200, 200]);
+    exporter.setAccess({ users: { other: await hashPassword('new') }, tls: undefined });
+    expect(await status('/metrics', basic('prometheus:right'))).toBe(401);
+    expect(await status('/metrics', basic('other:new'))).toBe(200);
+    exporter.setAccess({ users: {}, tls: undefined });
+    expect(await status('/metrics')).toBe(200);
+  });
+
+  // Lost without it: a flood of wrong passwords takes 16 MiB each until the agent is over its memory limit.
+  test('passwords are tried two at a time; the rest is told to come again', async () => {
+    const users = { prometheus: await hashPassword('right') };
+    await using exporter = await Exporter.listen(options({ access: { users, tls: undefined } }));
+    const url = `http://127.0.0.1:${exporter.address!.port}/metrics`;
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, i) => fetch(url, { headers: basic(`prometheus:wrong${i}`) })),
+    );
+    const statuses = answers.map(({ status }) => status);
+    expect(new Set(statuses).isSubsetOf(new Set([401, 429]))).toBe(true);
+    expect(statuses).toContain(429);
+    expect((await fetch(url, { headers: basic('prometheus:right') })).status).toBe(200);
+  });
+
+  test('over TLS, and with a renewed certificate without a restart; OpenMetrics for who asks for it', async () => {
+    await using one = await TestAuthority.create();
+    await using two = await TestAuthority.create();
+    const [first, second] = [await certificateOf(one), await certificateOf(two)];
+    const metrics = async (format: string) => (format === 'openmetrics' ? '# EOF\n' : 'm 1\n');
+    await using exporter = await Exporter.listen(options({ metrics, access: { users: {}, tls: first.tls } }));
+    const { port } = exporter.address!;
+    const plain = await getTls(port, first.ca, 'text/plain');
+    expect(plain).toMatchObject({
+      status: 200,
+      type: 'text/plain; version=0.0.4; charset=utf-8',
+      body: 'm 1\n',
+    });
+    const open = await getTls(port, first.ca, 'application/openmetrics-text; version=1.0.0');
+    expect(open).toMatchObject({
+      type: 'application/openmetrics-text; version=1.0.0; charset=utf-8',
+      body: '# EOF\n',
+    });
+    await expect(getTls(port, second.ca, '*/*')).rejects.toThrow();
+    exporter.setAccess({ users: {}, tls: second.tls });
+    expect((await getTls(port, second.ca, '*/*')).status).toBe(200);
+    await expect(fetch(`http://127.0.0.1:${port}/metrics`)).rejects.toThrow();
+  });
+});
+
+/** A certificate of an authority of its own, and that authority. */
+async function certificateOf(authority: TestAuthority) {
+  const tls = await readListenerTls(await authority.issue('agent', 'IP:127.0.0.1'));
+  return { tls, ca: await readFile(authority.ca) };
+}
+
+function getTls(port: number, ca: Buffer, accept: string) {
+  return new Promise<{ status: number; type: string; body: string }>((resolve, reject) => {
+    const asked = get(
+      { host: '127.0.0.1', port, path: '/metrics', ca, headers: { accept }, agent: false },
+      (response) => {
+        let body = '';
+        response.on('data', (chunk) => {
+          body += chunk;
+        });
+        response.on('end', () =>
+          resolve({ status: response.statusCode!, type: response.headers['content-type']!, body }),
+        );
+      },
+    );
+    asked.on('error', reject);
+  });
+}

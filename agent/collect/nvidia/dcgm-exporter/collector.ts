@@ -8,8 +8,9 @@ import { SlotState } from '#shared/model/slot-state.ts';
 import { type Collector, type Reading, type RejectReason, SOURCE_RANK } from '../../collector.ts';
 import { type Exposition, ExpositionParser } from '../../prometheus/exposition.ts';
 import { Scraper } from '../../prometheus/scrape.ts';
-import { SeriesTable } from '../../series-table.ts';
-import { GpuPresence } from './gpu-presence.ts';
+import { KEPT_SCRAPES, SeriesTable } from '../../series-table.ts';
+import { GpuPresence } from '../gpu-presence.ts';
+import { OffBus } from './off-bus.ts';
 import { type Naming, planScrape, type Route, type ScrapePlan } from './scrape-plan.ts';
 import { type LastXids, type XidSighting, XidWatch } from './xid-watch.ts';
 
@@ -41,6 +42,7 @@ const NAMED_REFUSED = 5;
 const MAX_XID = metricNamed('gpu_xid_last')!.max;
 
 const NOBODY = new Int32Array(0);
+const NO_PLAN: ScrapePlan = { series: [], routes: [], infos: [], gpus: [], refusedLabels: 0 };
 const UP = 0;
 const DURATION = 1;
 const SAMPLES = 2;
@@ -55,9 +57,12 @@ const OWN_SERIES: readonly Series[] = ['up', 'scrape_duration_seconds', 'scrape_
  * Scrapes a dcgm-exporter: canonical series for the fields of the catalogue, everything else passed through, and
  * events for Xids and for GPUs that vanish. Names, labels and units: see planScrape and shared/catalogue/dcgm.ts.
  *
- * A scrape that fails throws as long as none has succeeded (there is nothing to say about). After that it gives a
- * reading of the same dictionary with `up` 0 and everything scraped in state Timeout (no answer in time) or Absent
- * (any other failure), so that the failure is on record and no series ends; the cause is logged once.
+ * A scrape that fails gives a reading of the same dictionary with `up` 0 and everything scraped in state Timeout (no
+ * answer in time) or Absent (any other failure), so that the failure is on record and no series ends; the cause is
+ * logged once. Before the first success there is only the source's own `up` to say it with.
+ *
+ * A GPU is lost when KEPT_SCRAPES pages do not list it (an exporter that restarts shows an empty one), and at once
+ * when the exporter reports that it has fallen off the bus.
  *
  * Throws `invalid_config` for a bad URL.
  */
@@ -74,16 +79,16 @@ class DcgmExporterCollector implements Collector {
   readonly #scraper: Scraper;
   readonly #parser: ExpositionParser;
   readonly #table: SeriesTable;
-  readonly #presence = new GpuPresence(NAME);
+  readonly #presence = new GpuPresence({ source: NAME, patience: KEPT_SCRAPES });
+  readonly #offBus = new OffBus();
   readonly #xids: XidWatch;
   #heads: Exposition['heads'] = [];
-  #plan: ScrapePlan = { series: [], routes: [], infos: [], gpus: [], refusedLabels: 0 };
+  #plan: ScrapePlan = NO_PLAN;
   /** Of the plan's series. */
   #slots: Int32Array = new Int32Array(0);
   /** The line whose field fills a slot: where two fields mean the same, the first that had a value. */
   #owner: Int32Array = NOBODY;
   #rejected = new Map<RejectReason, number>();
-  #hasWorked = false;
   #lastProblem = '';
   #lastRefused = '';
 
@@ -110,12 +115,10 @@ class DcgmExporterCollector implements Collector {
     try {
       exposition = await this.#scrape(deadline);
     } catch (error) {
-      if (!this.#hasWorked) throw error;
-      this.#note(error);
+      const problem = this.#note(error);
       const state = deadline.aborted ? SlotState.Timeout : SlotState.Absent;
-      return this.#failed(timestampMs, clock.monotonic() - began, state);
+      return { ...this.#failed(timestampMs, clock.monotonic() - began, state), problem };
     }
-    this.#hasWorked = true;
     this.#lastProblem = '';
     return this.#read(exposition, timestampMs, clock.monotonic() - began);
   }
@@ -155,15 +158,26 @@ class DcgmExporterCollector implements Collector {
     for (let i = 0; i < routes.length; i++) this.#take(routes[i]!, i, values[i]!, sightings);
     for (const info of infos) this.#put(this.#slots[info]!, 1, SlotState.Present);
     this.#putOwn(1, tookMs, routes.length + unread);
-    const events = [
-      ...this.#presence.observe(gpus, timestampMs),
-      ...this.#xids.observe(sightings, timestampMs),
-    ];
-    return this.#reading(timestampMs, events);
+    const xids = this.#xids.observe(sightings, timestampMs);
+    const lost = this.#presence.observe(gpus, timestampMs, this.#offBus.observe(gpus, sightings, xids));
+    this.#markLost();
+    return this.#reading(timestampMs, [...xids, ...lost]);
+  }
+
+  /** What a lost GPU does not give any more: for as long as its series are in the dictionary. */
+  #markLost(): void {
+    if (!this.#presence.anyLost) return;
+    const { dictionary, states } = this.#table;
+    dictionary.series.forEach(({ labels }, slot) => {
+      if (states[slot] !== SlotState.Absent) return;
+      const uuid = labels.find(([name]) => name === 'uuid' || name === 'UUID')?.[1];
+      if (uuid !== undefined && this.#presence.isLost(uuid)) states[slot] = SlotState.GpuLost;
+    });
   }
 
   #failed(timestampMs: number, tookMs: number, state: SlotState): Reading {
     this.#rejected = new Map();
+    if (this.#plan === NO_PLAN) this.#slots = this.#table.assign(OWN_SERIES);
     this.#table.states.fill(state);
     this.#putOwn(0, tookMs, 0);
     return this.#reading(timestampMs, []);
@@ -197,6 +211,8 @@ class DcgmExporterCollector implements Collector {
     const value = printed + 0;
     if (blank !== undefined && isDcgmBlank(value, blank)) {
       this.#reject('blank', 1);
+      if (canonical >= 0) this.#blank(this.#slots[canonical]!, line);
+      if (asGiven >= 0) this.#blank(this.#slots[asGiven]!, line);
       return;
     }
     const converted = field === undefined ? value : toCanonical(field, value);
@@ -215,13 +231,23 @@ class DcgmExporterCollector implements Collector {
     if (asGiven >= 0) this.#fill(this.#slots[asGiven]!, line, value, state);
   }
 
+  /** Says that there is nothing, unless another field of the same meaning has the slot. */
+  #blank(slot: number, line: number): void {
+    if (slot < 0) return;
+    const owner = this.#owner[slot]!;
+    const free = this.#table.states[slot] === SlotState.Absent;
+    if (free && (owner < 0 || owner === line)) this.#table.states[slot] = SlotState.Blank;
+  }
+
   #fill(slot: number, line: number, value: number, state: SlotState): void {
     if (slot < 0) {
       this.#reject('series_limit', 1);
       return;
     }
     const owner = this.#owner[slot]!;
-    if (this.#table.states[slot] !== SlotState.Absent || (owner >= 0 && owner !== line)) {
+    const taken =
+      this.#table.states[slot] !== SlotState.Absent && this.#table.states[slot] !== SlotState.Blank;
+    if (taken || (owner >= 0 && owner !== line)) {
       this.#reject('duplicate', 1);
       return;
     }
@@ -245,10 +271,11 @@ class DcgmExporterCollector implements Collector {
     if (count > 0) this.#rejected.set(reason, (this.#rejected.get(reason) ?? 0) + count);
   }
 
-  #note(error: unknown): void {
+  #note(error: unknown): string {
     const problem = describeError(error);
     if (problem !== this.#lastProblem) this.#options.logger.warn({ source: NAME }, problem);
     this.#lastProblem = problem;
+    return problem;
   }
 }
 

@@ -7,9 +7,14 @@ import {
   type ScriptedFault,
 } from '../../../../agent/collect/simulated/faults.ts';
 import { Prng } from '../../../../agent/collect/simulated/prng.ts';
+import type { Vendor } from '../../../../agent/collect/simulated/profiles.ts';
 
-const schedule = (script: ScriptedFault[] = [], ratePerGpuHour = 0, gpus = 8): FaultSchedule =>
-  new FaultSchedule({ gpus, script, ratePerGpuHour, random: new Prng('faults') });
+const schedule = (
+  script: ScriptedFault[] = [],
+  ratePerGpuHour = 0,
+  vendor: Vendor = 'nvidia',
+): FaultSchedule =>
+  new FaultSchedule({ gpus: 8, vendor, script, ratePerGpuHour, random: new Prng('faults') });
 
 // Lost without it: a demonstration's fault begins or ends at another time than its script says, or stays.
 test('a fault lasts from its time until its duration is over, on its GPU alone', () => {
@@ -41,7 +46,7 @@ test('faults that overlap add up, and end one by one', () => {
     { at: 0, gpu: 0, kind: 'ecc_burst', duration: 20_000 },
     { at: 5, gpu: 0, kind: 'row_remap_failure' },
   ]);
-  expect(faults.advance(5)).toEqual([
+  expect(faults.advance(5)).toMatchObject([
     { gpu: 0, xid: 48 },
     { gpu: 0, xid: 64 },
   ]);
@@ -58,6 +63,7 @@ describe('a fault that cannot be', () => {
       /Cannot inject fault "termal_runaway" into GPU 0: the kinds are thermal_runaway,/,
     ],
     [{ gpu: 0, kind: 'toString' }, /the kinds are/],
+    [{ kind: 'off_the_bus' }, /into GPU \(none\): the node has GPUs 0 to 7/],
     [{ gpu: 8, kind: 'xid' }, /the node has GPUs 0 to 7/],
     [{ gpu: -1, kind: 'xid' }, /the node has GPUs 0 to 7/],
     [{ gpu: 0.5, kind: 'xid' }, /the node has GPUs 0 to 7/],

@@ -60,6 +60,14 @@ export class Simulation {
     return this.last.values[this.slot(gpu, name, label)]!;
   }
 
+  /** Share of full speed of a fan of the chassis. */
+  fan(fan: number): number {
+    const slot = this.last.dictionary.series.findIndex(
+      ({ labels }) => labelOf(labels, 'fan') === String(fan),
+    );
+    return this.last.values[slot]!;
+  }
+
   /** The states of all slots of one GPU, gpu_up aside. */
   states(gpu: number): Set<number> {
     const states = new Set<number>();

@@ -2,8 +2,10 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { SlotState } from '#shared/model/slot-state.ts';
 import { ExpositionParser } from '../../../../../agent/collect/prometheus/exposition.ts';
+import { damagedInputs } from '../../../../support/damaged-inputs.ts';
 import { sharedData } from '../../../../support/data.ts';
-import { ScrapedNode, shown } from './scraped-node.ts';
+import { condensed, newValues, valuesOf } from '../by-gpu.ts';
+import { fixture, ScrapedNode, shown } from './scraped-node.ts';
 
 const CAPTURES = [
   'dcgm-exporter/8xh100_k8s-pods_a.metrics',
@@ -14,6 +16,7 @@ const CAPTURES = [
   'synthetic/dcgm-exporter_mig-xid.metrics',
 ];
 const folder = sharedData('samples');
+const EXPECTED = JSON.parse(fixture('captures-expected.json')) as Record<string, unknown>;
 
 // Lost without it: what real exporters print, as opposed to what we believe that they print.
 describe.skipIf(folder === undefined)('a capture of a real exporter', () => {
@@ -46,6 +49,26 @@ describe.skipIf(folder === undefined)('a capture of a real exporter', () => {
         expect(present + refused).toBe(heads.length);
       },
     );
+
+    test('gives what is checked in', async () => {
+      await using node = await ScrapedNode.start();
+      expect(condensed(await node.scrape(page))).toEqual(EXPECTED[name]);
+    });
+
+    // Lost without it: values that nobody measured, from a page that was cut or garbled on its way.
+    test('damaged gives no value that was not printed, and no failure', async () => {
+      await using node = await ScrapedNode.start();
+      // A label that differs on one line of a GPU stays on all of them: only the metric's name is compared.
+      const nameOf = (key: string) => key.replace(/\{.*/, '');
+      const known = valuesOf(await node.scrape(page), nameOf);
+      for (const { what, bytes } of damagedInputs(Buffer.from(page), 20_260_102)) {
+        const damaged = await node.scrape((_, response) => response.end(bytes));
+        const fresh = newValues(known, damaged, nameOf);
+        expect(fresh.length, `${what}: ${fresh.join(', ')}`).toBeLessThanOrEqual(
+          what.startsWith('lines') ? 2 : 1,
+        );
+      }
+    });
 
     test('keeps every label of it somewhere', async () => {
       await using node = await ScrapedNode.start();

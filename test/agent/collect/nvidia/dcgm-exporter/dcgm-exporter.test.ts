@@ -164,22 +164,22 @@ test('of two fields for one series the first that has a value keeps it', async (
 });
 
 // Lost without it: "not supported" drawn as a value, or a broken sensor believed.
-test('blanks are absent, absurd values are quarantined, each counted', async () => {
+test('blanks are told from what is missing, absurd values are quarantined, each counted', async () => {
   const reading = await node.scrape(fixture('blanks.metrics'));
   expect(shown(reading)).toMatchObject({
-    'gpu_temperature_celsius{gpu="0",sensor="memory",uuid="GPU-0"}': 'Absent',
-    'gpu_temperature_celsius{gpu="1",sensor="memory",uuid="GPU-1"}': 'Absent',
-    'gpu_temperature_celsius{gpu="2",sensor="memory",uuid="GPU-2"}': 'Absent',
-    'gpu_pcie_link_generation{gpu="0",uuid="GPU-0"}': 'Absent',
-    'gpu_power_watts{gpu="0",uuid="GPU-0"}': 'Absent',
-    'gpu_energy_joules_total{gpu="0",uuid="GPU-0"}': 'Absent',
+    'gpu_temperature_celsius{gpu="0",sensor="memory",uuid="GPU-0"}': 'Blank',
+    'gpu_temperature_celsius{gpu="1",sensor="memory",uuid="GPU-1"}': 'Blank',
+    'gpu_temperature_celsius{gpu="2",sensor="memory",uuid="GPU-2"}': 'Blank',
+    'gpu_pcie_link_generation{gpu="0",uuid="GPU-0"}': 'Blank',
+    'gpu_power_watts{gpu="0",uuid="GPU-0"}': 'Blank',
+    'gpu_energy_joules_total{gpu="0",uuid="GPU-0"}': 'Blank',
     'gpu_energy_joules_total{gpu="1",uuid="GPU-1"}': 140_737_488_355.329,
     'gpu_utilization_ratio{gpu="0",task="general",uuid="GPU-0"}': 'Quarantined',
     'gpu_utilization_ratio{gpu="1",task="general",uuid="GPU-1"}': 'Quarantined',
     'gpu_temperature_celsius{gpu="0",sensor="core",uuid="GPU-0"}': 'Quarantined',
     'gpu_temperature_celsius{gpu="1",sensor="core",uuid="GPU-1"}': 'Quarantined',
     'gpu_temperature_celsius{gpu="2",sensor="core",uuid="GPU-2"}': 'Quarantined',
-    'DCGM_FI_DEV_FIELD_OF_NEXT_YEAR{UUID="GPU-0",gpu="0"}': 'Absent',
+    'DCGM_FI_DEV_FIELD_OF_NEXT_YEAR{UUID="GPU-0",gpu="0"}': 'Blank',
     'gpu_clock_hertz{domain="sm",gpu="0",uuid="GPU-0"}': 1_980_000_000,
   });
   expect(reading.rejected).toEqual(
@@ -229,7 +229,7 @@ describe('naming', () => {
     await restart({ naming: 'dcgm' });
     const reading = await node.scrape(fixture('blanks.metrics'));
     expect(shown(reading)).toMatchObject({
-      'DCGM_FI_DEV_MEMORY_TEMP{UUID="GPU-0",gpu="0"}': 'Absent',
+      'DCGM_FI_DEV_MEMORY_TEMP{UUID="GPU-0",gpu="0"}': 'Blank',
       'DCGM_FI_DEV_GPU_UTIL{UUID="GPU-0",gpu="0"}': 'Quarantined',
     });
     expect(reading.rejected.get('blank')).toBe(7);
@@ -311,7 +311,9 @@ describe('limits', () => {
 
   test('a body over the limit fails the scrape', async () => {
     await restart({ maxBodyBytes: 1000 });
-    await expect(node.scrape('x'.repeat(1001))).rejects.toMatchObject({ code: 'resource_exhausted' });
+    expect(shown(await node.scrape('x'.repeat(1001)), { own: true })).toMatchObject({
+      'up{source="dcgm-exporter"}': 0,
+    });
   });
 });
 
@@ -352,9 +354,15 @@ describe('from one scrape to the next', () => {
 });
 
 describe('a scrape that fails', () => {
-  test('throws before any has worked', async () => {
-    await expect(node.scrape((_, response) => response.writeHead(500).end())).rejects.toMatchObject({
-      code: 'unavailable',
+  // Lost without it: an exporter that never answered is nowhere to be seen.
+  test('says up 0 also before any has worked', async () => {
+    const failed = await node.scrape((_, response) => response.writeHead(500).end());
+    expect(shown(failed, { own: true })).toMatchObject({ 'up{source="dcgm-exporter"}': 0 });
+    expect(failed.dictionary.series).toHaveLength(3);
+    expect(failed.problem).toContain('it answered 500');
+    expect(shown(await node.scrape('a 1\n'), { own: true })).toMatchObject({
+      'up{source="dcgm-exporter"}': 1,
+      a: 1,
     });
   });
 
@@ -387,9 +395,12 @@ describe('a scrape that fails', () => {
   // Lost without it: a login page ends every series of the node and reports its GPUs lost.
   test('is a page of which no line is Prometheus text', async () => {
     const page = '<html>\n<p>Sign in</p>\n</html>\n';
-    await expect(node.scrape(page)).rejects.toThrow('/metrics: none of its 3 lines is Prometheus text');
+    const logger = createLogger('test', 'silent');
+    const warn = vi.spyOn(logger, 'warn');
+    await restart({ logger });
     await node.scrape('a 1\n');
     expect(shown(await node.scrape(page))).toEqual({ a: 'Absent' });
+    expect(warn.mock.calls[0]?.[1]).toContain('/metrics: none of its 3 lines is Prometheus text');
   });
 
   test('is logged once for each cause', async () => {

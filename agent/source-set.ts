@@ -1,0 +1,249 @@
+import { describeError } from '#shared/errors/fleet-error.ts';
+import type { Logger } from '#shared/logging/logger.ts';
+import type { Clock } from '#shared/model/clock.ts';
+import type { Collector, Reading } from './collect/collector.ts';
+import { schedule } from './collect/scheduler.ts';
+
+export interface SourceSetOptions {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** 0 to 1: see ScheduleOptions. */
+  readonly phaseOf: (source: string) => number;
+  readonly nextShift: (source: string) => number;
+  readonly onReading: (collector: Collector, reading: Reading) => Promise<void>;
+  readonly onFailure: (source: string) => void;
+  readonly onMissed: (source: string, ticks: number) => void;
+  /** The source was taken away: its series end. */
+  readonly onRemoved: (source: string) => Promise<void>;
+}
+
+/** How a source does, for people. */
+export interface SourceState {
+  readonly name: string;
+  readonly what: string;
+  readonly intervalMs: number;
+  readonly state: 'waiting' | 'reading' | 'failing' | 'paused';
+  /** Why it is failing. */
+  readonly problem: string;
+  /** Unix ms of the last read that worked; 0 where none did. */
+  readonly lastReadMs: number;
+  readonly series: number;
+  readonly failures: number;
+  readonly missed: number;
+  /** Since the start, by reason. */
+  readonly rejected: ReadonlyMap<string, number>;
+}
+
+interface Running {
+  readonly collector: Collector;
+  readonly last: AbortController;
+  readonly ended: Promise<void>;
+  problem: string;
+  lastReadMs: number;
+  series: number;
+  failures: number;
+  missed: number;
+  readonly rejected: Map<string, number>;
+}
+
+/**
+ * The collectors that run, each on its own schedule, so that one that hangs delays no other. They can be exchanged
+ * while the agent runs (a new configuration), and those that hold a device can be away for a while (a driver update):
+ * no read that is under way is lost for it.
+ */
+export class SourceSet implements AsyncDisposable {
+  readonly #options: SourceSetOptions;
+  #make: () => Promise<readonly Collector[]>;
+  #running: Running[] = [];
+  #waiting: readonly Collector[];
+  #signal: AbortSignal | undefined;
+  #pausedUntil: number | undefined;
+  #pauseTimer: NodeJS.Timeout | undefined;
+  #changing: Promise<void> = Promise.resolve();
+
+  /** `make` gives the collectors anew: after a pause. */
+  constructor(
+    options: SourceSetOptions,
+    collectors: readonly Collector[],
+    make: () => Promise<readonly Collector[]>,
+  ) {
+    this.#options = options;
+    this.#waiting = collectors;
+    this.#make = make;
+  }
+
+  /** Wall clock, Unix ms; undefined while it is not paused. */
+  get pausedUntil(): number | undefined {
+    return this.#pausedUntil;
+  }
+
+  get states(): SourceState[] {
+    const running = this.#running.map((one): SourceState => {
+      const { collector, problem, lastReadMs, series, failures, missed, rejected } = one;
+      const state = problem !== '' ? 'failing' : lastReadMs === 0 ? 'waiting' : 'reading';
+      return {
+        name: collector.name,
+        what: collector.describe(),
+        intervalMs: collector.intervalMs,
+        state,
+        problem,
+        lastReadMs,
+        series,
+        failures,
+        missed,
+        rejected,
+      };
+    });
+    return [...running, ...this.#away];
+  }
+
+  /** The sources that a pause took away, as they were. */
+  #away: SourceState[] = [];
+
+  /** Reads until the signal aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    this.#signal = signal;
+    this.#start(this.#waiting);
+    this.#waiting = [];
+    const { promise, resolve } = Promise.withResolvers<void>();
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+    await promise;
+    clearTimeout(this.#pauseTimer);
+    await this.#changing;
+    await Promise.all(this.#running.map(({ ended }) => ended));
+  }
+
+  /** Exchanges all collectors. Series that no new one gives end; those that go on have no gap. */
+  replace(make: () => Promise<readonly Collector[]>): Promise<void> {
+    return this.#change(async () => {
+      const collectors = await make();
+      this.#make = make;
+      const before = this.#running;
+      await this.#stop(before);
+      this.#away = [];
+      this.#endPause();
+      this.#start(collectors);
+      const names = new Set(collectors.map(({ name }) => name));
+      for (const { collector } of before)
+        if (!names.has(collector.name)) await this.#options.onRemoved(collector.name);
+    });
+  }
+
+  /** Lets go of what holds a device, for this long; again: for this long from now. */
+  pause(ms: number): Promise<void> {
+    return this.#change(async () => {
+      const held = this.#running.filter(({ collector }) => collector.holdsDevice);
+      const states = this.states.filter(({ name }) => held.some(({ collector }) => collector.name === name));
+      await this.#stop(held);
+      this.#away = [...this.#away, ...states.map((one): SourceState => ({ ...one, state: 'paused' }))];
+      clearTimeout(this.#pauseTimer);
+      this.#pausedUntil = this.#options.clock.now() + ms;
+      this.#pauseTimer = setTimeout(() => void this.resume(), ms);
+    });
+  }
+
+  /** Ends a pause before its time. */
+  resume(): Promise<void> {
+    return this.#change(async () => {
+      if (this.#pausedUntil === undefined) return;
+      this.#endPause();
+      const away = new Set(this.#away.map(({ name }) => name));
+      this.#away = [];
+      const made = await this.#make();
+      for (const collector of made) if (!away.has(collector.name)) await collector[Symbol.asyncDispose]();
+      this.#start(made.filter(({ name }) => away.has(name)));
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearTimeout(this.#pauseTimer);
+    await this.#changing;
+    await this.#stop(this.#running);
+    for (const collector of this.#waiting) await collector[Symbol.asyncDispose]();
+    this.#waiting = [];
+  }
+
+  #endPause(): void {
+    clearTimeout(this.#pauseTimer);
+    this.#pausedUntil = undefined;
+  }
+
+  /** One change at a time. */
+  #change(change: () => Promise<void>): Promise<void> {
+    const changed = this.#changing.then(change);
+    this.#changing = changed.catch((error: unknown) => {
+      this.#options.logger.error({ cause: describeError(error) }, 'cannot change the sources');
+    });
+    return changed;
+  }
+
+  #start(collectors: readonly Collector[]): void {
+    const signal = this.#signal;
+    if (!signal) {
+      this.#waiting = [...this.#waiting, ...collectors];
+      return;
+    }
+    for (const collector of collectors) this.#running.push(this.#runOne(collector, signal));
+  }
+
+  #runOne(collector: Collector, signal: AbortSignal): Running {
+    const { clock, logger, phaseOf, nextShift, onReading, onFailure, onMissed } = this.#options;
+    const { name } = collector;
+    const last = new AbortController();
+    const one: Running = {
+      collector,
+      last,
+      ended: Promise.resolve(),
+      problem: '',
+      lastReadMs: 0,
+      series: 0,
+      failures: 0,
+      missed: 0,
+      rejected: new Map(),
+    };
+    const fail = (error: unknown): void => {
+      onFailure(name);
+      one.failures++;
+      const problem = typeof error === 'string' ? error : describeError(error);
+      if (problem !== one.problem) logger.warn({ source: name }, problem);
+      one.problem = problem;
+    };
+    const ended = schedule(
+      {
+        collector,
+        clock,
+        phase: phaseOf(name),
+        shift: () => nextShift(name),
+        onReading: async (reading) => {
+          if (reading.problem === undefined) {
+            one.problem = '';
+            one.lastReadMs = reading.timestampMs;
+          } else fail(reading.problem);
+          one.series = reading.dictionary.series.length;
+          for (const [reason, count] of reading.rejected)
+            one.rejected.set(reason, (one.rejected.get(reason) ?? 0) + count);
+          await onReading(collector, reading);
+        },
+        onFailure: fail,
+        onMissed: (ticks) => {
+          one.missed += ticks;
+          onMissed(name, ticks);
+        },
+      },
+      signal,
+      last.signal,
+    );
+    return Object.assign(one, { ended });
+  }
+
+  /** After their current read. */
+  async #stop(some: readonly Running[]): Promise<void> {
+    this.#running = this.#running.filter((one) => !some.includes(one));
+    for (const { last } of some) last.abort();
+    for (const { ended, collector } of some) {
+      await ended;
+      await collector[Symbol.asyncDispose]();
+    }
+  }
+}
