@@ -34,13 +34,17 @@ import {
 } from './store/latest.ts';
 
 const NODE_STATES = { up: NodeState.UP, stale: NodeState.STALE, down: NodeState.DOWN } as const;
-const SAMPLE_STATES = [
-  SampleState.PRESENT,
-  SampleState.ABSENT,
-  SampleState.QUARANTINED,
-  SampleState.STALE,
-  SampleState.TIMEOUT,
-];
+const SAMPLE_STATES: Readonly<Record<SlotState, SampleState>> = {
+  [SlotState.Present]: SampleState.PRESENT,
+  [SlotState.Absent]: SampleState.ABSENT,
+  [SlotState.Quarantined]: SampleState.QUARANTINED,
+  [SlotState.Stale]: SampleState.STALE,
+  [SlotState.Timeout]: SampleState.TIMEOUT,
+  [SlotState.NotSupported]: SampleState.NOT_SUPPORTED,
+  [SlotState.NoPermission]: SampleState.NO_PERMISSION,
+  [SlotState.GpuLost]: SampleState.GPU_LOST,
+  [SlotState.Blank]: SampleState.BLANK,
+};
 
 /** How far behind an agent says it is. */
 interface NodeStatus {
@@ -399,7 +403,7 @@ function sampleMessage({ source }: LatestNode, group: LatestGroup, slot: number)
     },
     value: present ? group.values[slot]! : 0,
     time: timestampFromMs(group.timestampMs),
-    state: SAMPLE_STATES[group.states[slot]!] ?? SampleState.UNSPECIFIED,
+    state: SAMPLE_STATES[group.states[slot] as SlotState] ?? SampleState.UNSPECIFIED,
   });
 }
 

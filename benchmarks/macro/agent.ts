@@ -26,6 +26,9 @@ const FULL: Size = { warmUpMs: 30_000, watchMs: 60_000 };
 const TINY: Size = { warmUpMs: 1_500, watchMs: 2_500 };
 /** 50 fields of each: 400 series. */
 const GPUS = 8;
+/** As many series as 16 GPUs with 100 fields. */
+const FAST_GPUS = 32;
+const FAST_INTERVAL_MS = 100;
 /** The fake library's table gives 38 series a GPU: as many GPUs as give about 400. */
 const NVML_GPUS = 11;
 const ROOT = resolve(import.meta.dirname, '..', '..');
@@ -59,7 +62,8 @@ export const agent: BenchCase = {
 async function ours(directory: string, size: Size, options: BenchOptions): Promise<BenchMetrics> {
   const ports = { ingest: await freePort(), api: await freePort() };
   await using _aggregator = await startAggregator({ directory: join(directory, 'aggregator'), ports });
-  await using pages = await startPages(options.seed);
+  await using pages = await startPages(GPUS, options.seed);
+  await using many = await startPages(FAST_GPUS, options.seed);
   const run = async (name: string, collectors: object, intervalMs: number): Promise<Usage> =>
     await watchAgent(join(directory, name), collectors, intervalMs, ports.ingest, size);
   const scrape = { dcgm_exporter: { url: pages.url } };
@@ -72,6 +76,9 @@ async function ours(directory: string, size: Size, options: BenchOptions): Promi
     anon_mib: second.anonMib,
     disk_bytes_per_sample: second.diskBytes / (second.ticks * GPUS * 50),
   };
+  const fast = await run('fast', { dcgm_exporter: { url: many.url } }, FAST_INTERVAL_MS);
+  metrics.missed_ticks_at_100_ms = fast.missedTicks;
+  metrics.cpu_ms_per_tick_of_1600_series_at_100_ms = fast.cpuMsPerTick;
   const library = buildFakeNvml(directory, options);
   if (library === undefined) return metrics;
   await writeFile(join(directory, 'control'), `gpus=${NVML_GPUS}\n`);
@@ -94,6 +101,8 @@ interface Usage {
   readonly childRssMib: number;
   readonly childAnonMib: number;
   readonly diskBytes: number;
+  /** Since it was warm. */
+  readonly missedTicks: number;
 }
 
 async function watchAgent(
@@ -133,6 +142,7 @@ async function watchAgent(
   await sleep(Math.max(warmUpMs, 2 * intervalMs));
   const before = cpuOfAll(child.pid);
   const diskBefore = await diskBytes(join(directory, 'data'));
+  const missedBefore = await missedTicks(port);
   // Long enough for many ticks at any interval.
   const watched = Math.max(watchMs, Math.min(6 * intervalMs, watchMs * 2));
   await sleep(watched);
@@ -145,8 +155,15 @@ async function watchAgent(
     anonMib: anonymousMib(child.pid),
     childRssMib: probe === undefined ? 0 : residentBytes(probe) / 2 ** 20,
     childAnonMib: probe === undefined ? 0 : anonymousMib(probe),
+    missedTicks: (await missedTicks(port)) - missedBefore,
     diskBytes: (await diskBytes(join(directory, 'data'))) - diskBefore,
   };
+}
+
+async function missedTicks(port: number): Promise<number> {
+  const page = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  const lines = [...page.matchAll(/^gpufleet_agent_missed_ticks_total\{[^}]*\} (\d+)$/gm)];
+  return lines.reduce((sum, [, value]) => sum + Number(value), 0);
 }
 
 /** The same pages, scraped by vmagent into VictoriaMetrics. */
@@ -160,7 +177,7 @@ async function vmagent(directory: string, size: Size, options: BenchOptions): Pr
     port: await freePort(),
     log: options.log,
   });
-  await using pages = await startPages(options.seed);
+  await using pages = await startPages(GPUS, options.seed);
   const folder = join(directory, 'vmagent');
   await mkdir(folder, { recursive: true });
   const scrape = join(folder, 'scrape.yaml');
@@ -188,9 +205,9 @@ async function vmagent(directory: string, size: Size, options: BenchOptions): Pr
   };
 }
 
-async function startPages(seed: number): Promise<AsyncDisposable & { readonly url: string }> {
+async function startPages(gpus: number, seed: number): Promise<AsyncDisposable & { readonly url: string }> {
   const program = new Program(new URL('../peers/fleet-server.ts', import.meta.url));
-  const fleet = { host: '127.0.0.1', nodes: 1, gpus: GPUS, seed };
+  const fleet = { host: '127.0.0.1', nodes: 1, gpus, seed };
   const port = await program.ask<number>({ kind: 'listen', fleet } satisfies FleetRequest);
   return {
     url: `http://127.0.0.1:${port}/node/0/metrics`,

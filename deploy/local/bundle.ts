@@ -1,4 +1,4 @@
-// `npm run bundle`: the agent as a package installs it, in dist/agent. One folder of plain JavaScript that needs Node
+// `npm run bundle [-- folder]`: the agent as a package installs it, in dist/agent where no folder is named. One folder of plain JavaScript that needs Node
 // 24 and three native packages beside it (classic-level, koffi, snappy): about 50 MiB less memory and half the
 // start-up time of running the TypeScript as it is.
 import { mkdir, rm, writeFile } from 'node:fs/promises';
@@ -7,7 +7,7 @@ import { rolldown } from 'rolldown';
 import packageJson from '../../package.json' with { type: 'json' };
 
 const ROOT = resolve(import.meta.dirname, '..', '..');
-const OUT = join(ROOT, 'dist', 'agent');
+const OUT = resolve(process.argv[2] ?? join(ROOT, 'dist', 'agent'));
 /** What brings a binary: stays a package. */
 const NATIVE = ['classic-level', 'koffi', 'snappy'];
 /** What is started or loaded by name: `#entry/...` in package.json, and the program itself. */
@@ -45,4 +45,4 @@ await writeFile(
     2,
   )}\n`,
 );
-console.log(`dist/agent: ${output.length} files; run it with node dist/agent/main.js`);
+console.log(`${OUT}: ${output.length} files; run it with node ${join(OUT, 'main.js')}`);

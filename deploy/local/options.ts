@@ -38,7 +38,7 @@ interface Parsed extends Omit<StartOptions, 'ports'> {
 
 const EXAMPLES = `
 Examples:
-  npm start                                            a simulated node with 8 GPUs, or this host's dcgm-exporter
+  npm start                                            this host's GPUs, or a simulated node with 8
   npm start -- --nodes 20                              twenty simulated nodes
   npm start -- --source http://127.0.0.1:9400/metrics  the GPUs behind a dcgm-exporter
   npm start -- --data /srv/gpufleet                    keep everything there

@@ -5,8 +5,8 @@ import { stringify } from 'yaml';
 import type { LogLevel } from '#shared/logging/logger.ts';
 import type { Ports } from './options.ts';
 
-/** What the agent watches: simulated nodes, or a dcgm-exporter. */
-export type Source = { readonly nodes: number } | { readonly url: string };
+/** What the agent watches: simulated nodes, a dcgm-exporter, or what it finds on this host (in words for people). */
+export type Source = { readonly nodes: number } | { readonly url: string } | { readonly host: string };
 
 export interface StackSettings {
   /** Absolute. */
@@ -53,13 +53,17 @@ export function agentConfig({ data, source, interval, logLevel, ports }: StackSe
     ...(simulated && source.nodes === 1 ? { node: 'sim-000' } : {}),
     data_dir: join(data, 'agent'),
     aggregators: [`127.0.0.1:${ports.ingest}`],
-    collectors: simulated
-      ? { simulated: { nodes: source.nodes, gpus: 8, model: 'H100', seed: 1 } }
-      : { dcgm_exporter: { url: source.url } },
+    ...('host' in source ? {} : { collectors: collectorsOf(source) }),
     collection_interval: interval,
     exporter: { listen: `127.0.0.1:${ports.agent}` },
     log_level: logLevel,
   };
+}
+
+function collectorsOf(source: Exclude<Source, { readonly host: string }>): object {
+  return 'url' in source
+    ? { dcgm_exporter: { url: source.url } }
+    : { simulated: { nodes: source.nodes, gpus: 8, model: 'H100', seed: 1 } };
 }
 
 export function aggregatorConfig(settings: StackSettings, tokens: string): object {

@@ -63,6 +63,12 @@ function programPart(
   };
 }
 
+function wordsOf(source: Source): string {
+  if ('host' in source) return source.host;
+  if ('url' in source) return source.url;
+  return `${source.nodes} simulated node${source.nodes > 1 ? 's' : ''} of 8 GPUs`;
+}
+
 function sayReady(
   options: StartOptions,
   servers: Servers,
@@ -71,8 +77,7 @@ function sayReady(
   files: StackFiles,
 ): void {
   const api = `http://127.0.0.1:${options.ports.api}`;
-  const what =
-    'url' in source ? source.url : `${source.nodes} simulated node${source.nodes > 1 ? 's' : ''} of 8 GPUs`;
+  const what = wordsOf(source);
   const server = options.ports.api === 7480 ? '' : ` --server ${api}`;
   const show = (path: string): string => {
     const shorter = relative(process.cwd(), path);

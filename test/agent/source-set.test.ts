@@ -42,6 +42,7 @@ async function running(
   collectors: readonly Collector[],
   make: () => Promise<readonly Collector[]>,
   body: (set: SourceSet, seen: { readings: string[]; removed: string[] }) => Promise<void>,
+  times: { readonly lookAgainMs?: number; readonly letGoMs?: number } = {},
 ) {
   const seen = { readings: [] as string[], removed: [] as string[] };
   let shifts = 0;
@@ -55,6 +56,7 @@ async function running(
       onFailure: () => {},
       onMissed: () => {},
       onRemoved: async (name) => void seen.removed.push(name),
+      ...times,
     },
     collectors,
     make,
@@ -170,5 +172,118 @@ describe('sources that run', () => {
         await come('it goes on', () => good.behaviour.reads > before + 2);
       },
     );
+  });
+
+  // Lost without it: an upgrade that takes longer than its pause leaves the GPUs unread until the agent is restarted.
+  test('what is not there yet when a pause ends is failing, and looked for until it is', async () => {
+    const again = collector('nvml', true);
+    let tries = 0;
+    await running(
+      [collector('nvml', true).made, collector('host').made],
+      async () => {
+        tries++;
+        if (tries === 1) throw new Error('no driver');
+        return tries < 4 ? [collector('host').made] : [again.made, collector('host').made];
+      },
+      async (set) => {
+        const nvml = () => set.states.find(({ name }) => name === 'nvml');
+        await come('first reads', () => set.states.every(({ state }) => state === 'reading'));
+        await set.pause(60_000);
+        await set.resume();
+        expect(nvml()).toMatchObject({ state: 'failing', problem: expect.stringContaining('no driver') });
+        await come('it is there', () => nvml()?.state === 'reading');
+        expect(set.states.filter(({ name }) => name === 'nvml')).toHaveLength(1);
+      },
+      { lookAgainMs: 20 },
+    );
+  });
+
+  test('a pause that comes while it is looked for holds', async () => {
+    let tries = 0;
+    await running(
+      [collector('nvml', true).made],
+      async () => {
+        tries++;
+        return [];
+      },
+      async (set) => {
+        await come('first reads', () => set.states.every(({ state }) => state === 'reading'));
+        await set.pause(60_000);
+        await set.resume();
+        await come('it is looked for', () => tries > 2);
+        await set.pause(60_000);
+        const before = tries;
+        await sleep(60);
+        expect([tries, set.states[0]?.state]).toEqual([before, 'paused']);
+      },
+      { lookAgainMs: 10 },
+    );
+  });
+
+  // Lost without it: the last values of a GPU that nobody reads any more stand on /metrics for ever.
+  test('what a pause took away and a new configuration does not bring back ends', async () => {
+    const seen = await running(
+      [collector('nvml', true).made],
+      async () => [],
+      async (set) => {
+        await come('first reads', () => set.states.every(({ state }) => state === 'reading'));
+        await set.pause(60_000);
+        await set.replace(async () => [collector('host').made]);
+      },
+    );
+    expect(seen.removed).toEqual(['nvml']);
+  });
+
+  // Lost without it: one source that cannot be closed and a reload leave a node on which nothing is collected.
+  test('a source that cannot be let go, or never is, holds up no other', async () => {
+    const stubborn = (name: string, dispose: () => Promise<void>): Collector => ({
+      ...collector(name).made,
+      [Symbol.asyncDispose]: dispose,
+    });
+    const log: string[] = [];
+    const [last, next] = [collector('last', false, log), collector('next')];
+    const fails = stubborn('fails', async () => {
+      throw new Error('EIO');
+    });
+    const hangs = stubborn('hangs', () => new Promise(() => {}));
+    await running(
+      [fails, hangs, last.made],
+      async () => [],
+      async (set) => {
+        await come('first reads', () => set.states.every(({ state }) => state === 'reading'));
+        await set.replace(async () => [next.made]);
+        expect(log).toHaveLength(1);
+        await come('reads of the next', () => next.behaviour.reads > 2);
+      },
+      { letGoMs: 20 },
+    );
+  });
+
+  // Lost without it: a reload while the agent starts makes each source twice, for good.
+  test('others that come before the start take the place of the first', async () => {
+    const log: string[] = [];
+    const next = collector('nvml');
+    const set = new SourceSet(
+      {
+        clock: systemClock,
+        logger: silentLogger,
+        phaseOf: () => 0,
+        nextShift: () => 0,
+        onReading: async () => {},
+        onFailure: () => {},
+        onMissed: () => {},
+        onRemoved: async () => {},
+      },
+      [collector('nvml', false, log).made],
+      async () => [],
+    );
+    await set.replace(async () => [next.made]);
+    expect(log).toEqual(['nvml disposed after 0 reads']);
+    const stop = new AbortController();
+    const ended = set.run(stop.signal);
+    expect(set.states).toHaveLength(1);
+    stop.abort();
+    await ended;
+    await set[Symbol.asyncDispose]();
   });
 });

@@ -112,7 +112,16 @@ test('a node says who it is, how it is, and how much it has', () => {
 test('each sample says which state it is in, and carries identity and external labels', () => {
   const { view, latest, source } = viewOf();
   const block = blockOf(DICTIONARY, START_MS, [90, 60, 5, 80, 300, 1, 250, 0.5], { source });
-  block.states.set([SlotState.Stale, SlotState.Timeout, SlotState.Quarantined, SlotState.Absent]);
+  block.states.set([
+    SlotState.Stale,
+    SlotState.Timeout,
+    SlotState.Quarantined,
+    SlotState.Absent,
+    SlotState.NotSupported,
+    SlotState.NoPermission,
+    SlotState.Present,
+    SlotState.GpuLost,
+  ]);
   latest.apply(block);
   const rows = [...view.node('a')!.samples()];
   expect(rows.map(({ name, uuid }) => [name, uuid]).at(-1)).toEqual(['node_load1', '']);
@@ -122,10 +131,10 @@ test('each sample says which state it is in, and carries identity and external l
     [SampleState.TIMEOUT, 0],
     [SampleState.QUARANTINED, 0],
     [SampleState.ABSENT, 0],
-    [SampleState.PRESENT, 300],
-    [SampleState.PRESENT, 1],
+    [SampleState.NOT_SUPPORTED, 0],
+    [SampleState.NO_PERMISSION, 0],
     [SampleState.PRESENT, 250],
-    [SampleState.PRESENT, 0.5],
+    [SampleState.GPU_LOST, 0],
   ]);
   expect(samples[6]!.labels).toMatchObject({
     cluster: 'east',

@@ -38,8 +38,9 @@ describe.skipIf(!hasAnalyze)('systemd-analyze', () => {
 
 test.each(UNITS)('%s runs a program of this tree, restarts always but for a bad configuration', (name) => {
   const text = unit(name);
-  const [, script] = /^ExecStart=\S+ \/usr\/lib\/gpufleet\/(\S+)/m.exec(text)!;
-  expect(existsSync(join(ROOT, script!))).toBe(true);
+  const [, script] = /^ExecStart=\S+ (?:--\S+ )*\/usr\/lib\/gpufleet\/(\S+)/m.exec(text)!;
+  // What `npm run bundle` makes of agent/main.ts: see bundle.test.ts.
+  expect(existsSync(join(ROOT, script!.replace(/^dist\/(.*)\.js$/, '$1.ts')))).toBe(true);
   expect(text).toContain('Restart=always');
   expect(text).toContain('RestartPreventExitStatus=2');
   expect(text).toMatch(/^MemoryMax=/m);

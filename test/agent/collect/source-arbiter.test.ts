@@ -107,4 +107,28 @@ describe('one source for each series of a GPU', () => {
     made.forget('nvml');
     expect(shown(made.admit(exporter.collector, exporter.reading()))).toHaveLength(4);
   });
+
+  // Lost without it: a field that only the exporter has vanishes for good once two sources read at the same moment.
+  test('a field that the better one cannot read stays with the other, also while the better one reads', () => {
+    const { made } = arbiter();
+    const blind = source('nvml', 10, [
+      { name: 'gpu_power_watts', labels: gpu, state: SlotState.NotSupported },
+    ]);
+    const reading = blind.reading();
+    made.admit(blind.collector, reading);
+    // As a collector's own array is from the begin of a read to its end.
+    reading.states.fill(SlotState.Absent);
+    const all = exporter.reading();
+    expect(made.admit(exporter.collector, all)).toBe(all);
+  });
+
+  // Lost without it: after a reload to a longer interval two sources take turns, and their series end and begin.
+  test('a source that was given a longer interval is waited for that long', () => {
+    const { made, later } = arbiter();
+    made.admit(nvml.collector, nvml.reading());
+    made.admit({ ...nvml.collector, intervalMs: 60_000 }, nvml.reading());
+    made.admit(exporter.collector, exporter.reading());
+    later(61_000);
+    expect(shown(made.admit(exporter.collector, exporter.reading()))).toHaveLength(2);
+  });
 });

@@ -218,3 +218,25 @@ describe('what events say', () => {
     expect(open(facts).expected.count).toBeNull();
   });
 });
+
+// Lost without it: a node whose driver hangs goes on getting jobs, because the kernel log still counts its Xids.
+test('who holds a GPU and what the kernel says of it is no read of it, and makes no GPU', () => {
+  const ledger = open();
+  const gpu = { gpu: '0', uuid: 'GPU-0' };
+  const series = [
+    canonicalSeries('gpu_job_info', { ...gpu, job: '7' }),
+    canonicalSeries('gpu_job_info', { gpu: '5', job: '8' }),
+    canonicalSeries('gpu_xid_errors_total', { ...gpu, xid: '13' }),
+    canonicalSeries('gpu_ras_events_total', { ...gpu, severity: 'critical', class: 'x' }),
+  ];
+  const said: Tick = {
+    dictionary: createDictionary('kernel-log', 1000, series),
+    timestampMs: 90_000,
+    values: new Float64Array(series.length).fill(1),
+    states: new Uint8Array(series.length),
+  };
+  const hung = tick(['0']);
+  ledger.learn([hung, said]);
+  expect(ledger.expected.count).toBe(1);
+  expect(ledger.gpus([hung, said])).toMatchObject([{ gpu: '0', last_read_ms: 2_000, interval_ms: 1000 }]);
+});

@@ -25,6 +25,7 @@ test.each([
   ['a simulated node', {}],
   ['many nodes', { source: { nodes: 100 } }],
   ['an exporter', { source: { url: 'http://gpu-7:9400/metrics' }, interval: '500ms' }],
+  ['this host', { source: { host: 'this host' } }],
   ['embedded', { victoriaMetrics: undefined, nats: undefined }],
 ])('what is written for %s is what agent and aggregator take', async (_name, change) => {
   await using dir = tempDir('config');
