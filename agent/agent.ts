@@ -18,6 +18,7 @@ import type { AgentConfig } from './config.ts';
 import { GpuLedger } from './control/gpu-ledger.ts';
 import { ControlDesk, type DeskSettings } from './control-desk.ts';
 import { EventArbiter } from './event-arbiter.ts';
+import { freshTicks } from './expose/fresh-ticks.ts';
 import { Recorder } from './recorder.ts';
 import { SourceSet } from './source-set.ts';
 import { Uplink, type UplinkOptions } from './uplink/uplink.ts';
@@ -117,8 +118,9 @@ export class Agent implements AsyncDisposable {
     }
   }
 
+  /** The newest tick of each source that was read lately: for the exporter. */
   get ticks(): Iterable<Tick> {
-    return this.#recorder.latest;
+    return freshTicks(this.#recorder.latest, this.#options.clock.now());
   }
 
   /** Why it is not ready: nothing was read yet. An aggregator out of reach is not a reason: samples are kept. */

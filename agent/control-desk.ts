@@ -43,6 +43,7 @@ export interface DeskSettings {
 const LEARN_EVERY_MS = 5_000;
 /** That a pause ended by itself is said within this. */
 const LOOK_AT_PAUSE_EVERY_MS = 1_000;
+const EXCHANGES_COLLECTORS = ['collectors', 'collection_interval'];
 const LOST_SAMPLES = 'gpufleet_agent_lost_samples_total';
 
 /** Answers for one agent on its control socket, and remembers what the job gate asks for. */
@@ -120,6 +121,8 @@ export class ControlDesk implements AgentControl {
     await sources.pause(ms);
     this.#wasPaused = true;
     const held = sources.states.filter(({ state }) => state === 'paused').map(({ name }) => name);
+    // What comes back is another collector: it says by itself when it is stuck, and the old one says nothing more.
+    for (const name of held) this.#stuck.delete(name);
     const until = new Date(clock.now() + ms).toISOString();
     const text = `Collecting is paused until ${until}: ${held.join(', ') || 'no source holds a GPU'}`;
     await recordEvent(this.#pauseEvent(text, { phase: 'begin', until, sources: held.join(',') }));
@@ -138,6 +141,8 @@ export class ControlDesk implements AgentControl {
   /** A configuration was taken on, by setting; `restart` names what it could not take on. */
   async sayReloaded(changed: readonly string[], restart: readonly string[]): Promise<void> {
     const attributes = { changed: changed.join(','), restart: restart.join(',') };
+    // All collectors are others now.
+    if (EXCHANGES_COLLECTORS.some((setting) => changed.includes(setting))) this.#stuck.clear();
     const text = `The configuration was read again: ${changed.join(', ') || 'nothing'} changed`;
     await this.recordEvent({
       type: 'config_reload',

@@ -4,6 +4,8 @@ import type { FleetEvent } from '#shared/model/event.ts';
 const MAX_GPUS = 256;
 /** Sees every Xid, with its own time and words; exporters show the last one, sampled. */
 const KERNEL_LOG = 'kernel-log';
+/** Sources that see the same thing do so within their intervals of 5 minutes at most: what comes later is another. */
+const TOGETHER_MS = 600_000;
 
 /**
  * One teller for each event. The kernel log, the exporter and NVML all see the same Xid or the same GPU go: an alert
@@ -12,7 +14,7 @@ const KERNEL_LOG = 'kernel-log';
 export class EventArbiter {
   readonly #isReading: (source: string) => boolean;
   /** By GPU: what was told last. */
-  readonly #told = new Map<string, string>();
+  readonly #told = new Map<string, { readonly type: string; readonly atMs: number }>();
 
   /** Whether a source reads at this moment. */
   constructor(isReading: (source: string) => boolean) {
@@ -20,13 +22,14 @@ export class EventArbiter {
   }
 
   /** Whether the event is news. `source` is the collector that tells it. */
-  admits(source: string, { type, gpu, gpuUuid, attributes }: FleetEvent): boolean {
+  admits(source: string, { type, timestampMs, gpu, gpuUuid, attributes }: FleetEvent): boolean {
     if (type === 'xid') return source === KERNEL_LOG || !this.#isReading(KERNEL_LOG);
     if (type !== 'gpu_lost' && type !== 'gpu_back') return true;
     const key = gpuUuid || attributes.pci || gpu;
     if (key === '') return true;
-    if (this.#told.get(key) === type) return false;
-    if (this.#told.has(key) || this.#told.size < MAX_GPUS) this.#told.set(key, type);
+    const told = this.#told.get(key);
+    if (told?.type === type && Math.abs(timestampMs - told.atMs) < TOGETHER_MS) return false;
+    if (told || this.#told.size < MAX_GPUS) this.#told.set(key, { type, atMs: timestampMs });
     return true;
   }
 }

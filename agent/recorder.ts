@@ -48,7 +48,7 @@ export class Recorder {
     });
   }
 
-  /** The newest tick of each group. */
+  /** The newest tick of each group, as it was read: a copy, for a collector's arrays are in pieces while it reads. */
   get latest(): Iterable<Tick> {
     return this.#latest.values();
   }
@@ -66,7 +66,7 @@ export class Recorder {
     if (resets.count > 0) this.#resets.inc({ source: group }, resets.count);
     for (const event of resets.events) await this.event(event);
     const previous = this.#latest.get(group);
-    this.#latest.set(group, reading);
+    this.#latest.set(group, copyOf(reading, previous));
     if (previous && previous.dictionary !== reading.dictionary) {
       const marker = this.#staleMarker(previous.dictionary, reading.timestampMs);
       if (marker) await this.#tick(marker);
@@ -140,6 +140,15 @@ export class Recorder {
       );
     }
   }
+}
+
+/** In the arrays of the one before, where it has the same series. */
+function copyOf({ dictionary, timestampMs, values, states }: Tick, before: Tick | undefined): Tick {
+  if (before?.dictionary !== dictionary)
+    return { dictionary, timestampMs, values: values.slice(), states: states.slice() };
+  before.values.set(values);
+  before.states.set(states);
+  return { ...before, timestampMs };
 }
 
 function seriesKey({ name, labels }: Dictionary['series'][number]): string {

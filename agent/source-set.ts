@@ -15,7 +15,16 @@ export interface SourceSetOptions {
   readonly onMissed: (source: string, ticks: number) => void;
   /** The source was taken away: its series end. */
   readonly onRemoved: (source: string) => Promise<void>;
+  /** Instead of LOOK_AGAIN_MS. */
+  readonly lookAgainMs?: number;
+  /** Instead of LET_GO_MS. */
+  readonly letGoMs?: number;
 }
+
+/** A source that was not there when a pause ended is looked for this often: loading a driver takes about a minute. */
+const LOOK_AGAIN_MS = 30_000;
+/** Letting go waits up to 2 s for a child that was asked to end (journalctl): beyond this it hangs. The process has 6 s to stop. */
+const LET_GO_MS = 3_000;
 
 /** How a source does, for people. */
 export interface SourceState {
@@ -114,19 +123,21 @@ export class SourceSet implements AsyncDisposable {
     await Promise.all(this.#running.map(({ ended }) => ended));
   }
 
-  /** Exchanges all collectors. Series that no new one gives end; those that go on have no gap. */
+  /** Exchanges all collectors, and ends a pause. Series that no new one gives end; those that go on have no gap. */
   replace(make: () => Promise<readonly Collector[]>): Promise<void> {
     return this.#change(async () => {
       const collectors = await make();
       this.#make = make;
-      const before = this.#running;
-      await this.#stop(before);
+      const before = [...this.#running.map(({ collector }) => collector), ...this.#away];
+      const unstarted = this.#waiting;
+      this.#waiting = [];
+      await this.#stop(this.#running);
+      for (const collector of unstarted) await this.#letGo(collector);
       this.#away = [];
       this.#endPause();
       this.#start(collectors);
       const names = new Set(collectors.map(({ name }) => name));
-      for (const { collector } of before)
-        if (!names.has(collector.name)) await this.#options.onRemoved(collector.name);
+      for (const { name } of before) if (!names.has(name)) await this.#options.onRemoved(name);
     });
   }
 
@@ -136,7 +147,9 @@ export class SourceSet implements AsyncDisposable {
       const held = this.#running.filter(({ collector }) => collector.holdsDevice);
       const states = this.states.filter(({ name }) => held.some(({ collector }) => collector.name === name));
       await this.#stop(held);
-      this.#away = [...this.#away, ...states.map((one): SourceState => ({ ...one, state: 'paused' }))];
+      this.#away = [...this.#away, ...states].map(
+        (one): SourceState => ({ ...one, state: 'paused', problem: '' }),
+      );
       clearTimeout(this.#pauseTimer);
       this.#pausedUntil = this.#options.clock.now() + ms;
       this.#pauseTimer = setTimeout(() => void this.resume(), ms);
@@ -148,19 +161,41 @@ export class SourceSet implements AsyncDisposable {
     return this.#change(async () => {
       if (this.#pausedUntil === undefined) return;
       this.#endPause();
-      const away = new Set(this.#away.map(({ name }) => name));
-      this.#away = [];
-      const made = await this.#make();
-      for (const collector of made) if (!away.has(collector.name)) await collector[Symbol.asyncDispose]();
-      this.#start(made.filter(({ name }) => away.has(name)));
+      await this.#bringBack();
     });
+  }
+
+  /** What a pause took away. What is not there, as while a driver is still being exchanged, is tried again. */
+  async #bringBack(): Promise<void> {
+    if (this.#away.length === 0 || this.#signal?.aborted) return;
+    let problem = 'it was not found again after the pause, and is looked for';
+    try {
+      const made = await this.#make();
+      const away = new Set(this.#away.map(({ name }) => name));
+      this.#away = this.#away.filter(({ name }) => !made.some((one) => one.name === name));
+      for (const collector of made) if (!away.has(collector.name)) await this.#letGo(collector);
+      this.#start(made.filter(({ name }) => away.has(name)));
+    } catch (error) {
+      problem = `Cannot take it back after the pause: ${describeError(error)}`;
+    }
+    if (this.#away.length === 0) return;
+    this.#away = this.#away.map((one): SourceState => ({ ...one, state: 'failing', problem }));
+    this.#options.logger.warn({ sources: this.#away.map(({ name }) => name) }, problem);
+    this.#pauseTimer = setTimeout(
+      () =>
+        void this.#change(async () => {
+          if (this.#pausedUntil === undefined) await this.#bringBack();
+        }),
+      this.#options.lookAgainMs ?? LOOK_AGAIN_MS,
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearTimeout(this.#pauseTimer);
     await this.#changing;
     await this.#stop(this.#running);
-    for (const collector of this.#waiting) await collector[Symbol.asyncDispose]();
+    clearTimeout(this.#pauseTimer);
+    for (const collector of this.#waiting) await this.#letGo(collector);
     this.#waiting = [];
   }
 
@@ -243,7 +278,23 @@ export class SourceSet implements AsyncDisposable {
     for (const { last } of some) last.abort();
     for (const { ended, collector } of some) {
       await ended;
-      await collector[Symbol.asyncDispose]();
+      await this.#letGo(collector);
+    }
+  }
+
+  /** One that cannot be let go, or not in time, keeps no other from its turn. */
+  async #letGo(collector: Collector): Promise<void> {
+    const { logger, letGoMs = LET_GO_MS } = this.#options;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`not within ${letGoMs} ms`)), letGoMs);
+    });
+    try {
+      await Promise.race([collector[Symbol.asyncDispose](), late]);
+    } catch (error) {
+      logger.error({ source: collector.name, cause: describeError(error) }, 'cannot let go of a source');
+    } finally {
+      clearTimeout(timer);
     }
   }
 }

@@ -8,13 +8,14 @@ const SILENT_INTERVALS = 3;
 const SILENT_MS = 15_000;
 
 interface Claimant {
-  readonly collector: Pick<Collector, 'name' | 'rank' | 'intervalMs'>;
+  /** The newest of this name: a new configuration may give it another interval. */
+  collector: Pick<Collector, 'name' | 'rank' | 'intervalMs'>;
   dictionary: Dictionary;
   /** By slot. */
   keys: readonly string[];
   /** How many of them tell how the read itself went: they are there although nothing was read. */
   own: number;
-  /** The collector's own array: the newest. */
+  /** As of the last change of `refused`; a copy, for the collector's own array is in pieces while it reads. */
   states: Uint8Array;
   /** Which slots the device or the rights do not give: others may. Compared by content, in a number. */
   refused: number;
@@ -82,7 +83,7 @@ export class SourceArbiter {
         dictionary,
         keys: dictionary.series.map(keyOf),
         own: dictionary.series.filter(isOwn).length,
-        states,
+        states: states.slice(),
         refused: refusedSlots(states),
         heardAt: now,
         silent: false,
@@ -92,16 +93,21 @@ export class SourceArbiter {
       this.#claimants.set(collector.name, claimant);
       this.#version++;
     }
+    if (claimant.collector !== collector) {
+      claimant.collector = collector;
+      this.#version++;
+    }
     if (claimant.dictionary !== dictionary) {
       claimant.dictionary = dictionary;
+      claimant.states = states.slice();
       claimant.keys = dictionary.series.map(keyOf);
       claimant.own = dictionary.series.filter(isOwn).length;
       this.#version++;
     }
-    claimant.states = states;
     const refused = refusedSlots(states);
     if (refused !== claimant.refused) {
       claimant.refused = refused;
+      claimant.states = states.slice();
       this.#version++;
     }
     if (present(states) > claimant.own) {

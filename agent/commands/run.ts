@@ -18,6 +18,7 @@ import { Exporter, type ExporterAccess } from '../expose/exporter.ts';
 import { renderMetrics } from '../expose/exposition.ts';
 import { planReload, takenOn } from '../reload.ts';
 import { channelCredentials } from '../uplink/channel-credentials.ts';
+import { HangUps } from './hang-ups.ts';
 import { HOST } from './surroundings.ts';
 
 export interface RunOptions {
@@ -31,9 +32,12 @@ export interface RunOptions {
 
 /** Runs the agent, or one for each simulated node, until the signal aborts. */
 export async function run(options: RunOptions, signal: AbortSignal): Promise<void> {
+  // First: a SIGHUP that nobody takes ends the process.
+  const hangUps = new HangUps();
+  options.onHangup(() => hangUps.ask());
   const config = await options.load();
   await using running = await RunningAgents.open(options, config);
-  options.onHangup(() => void running.hangUp());
+  hangUps.serve(() => running.hangUp());
   await running.run(signal);
 }
 

@@ -17,12 +17,14 @@ export interface ControlServerOptions {
   readonly path: string;
   readonly control: AgentControl;
   readonly logger: Logger;
+  /** Instead of IDLE_MS. */
+  readonly idleMs?: number;
 }
 
 /** Commands of people and of a batch system: more at once would be a fault of theirs. */
 const MAX_CONNECTIONS = 32;
-/** A client that sends nothing is not waited for. */
-const REQUEST_DEADLINE_MS = 10_000;
+/** A client that sends nothing, does not read its answer, or does not hang up after it, is not waited for. */
+const IDLE_MS = 10_000;
 /** sun_path of unix(7) holds 108 bytes with its end. */
 const MAX_SOCKET_PATH_BYTES = 107;
 
@@ -43,16 +45,23 @@ export class ControlServer implements AsyncDisposable {
     this.#sockets = sockets;
   }
 
-  static async listen({ path, control, logger }: ControlServerOptions): Promise<ControlServer> {
+  static async listen({
+    path,
+    control,
+    logger,
+    idleMs = IDLE_MS,
+  }: ControlServerOptions): Promise<ControlServer> {
     const sockets = new Set<Socket>();
     const server = createServer({ allowHalfOpen: true }, (socket) => {
       sockets.add(socket);
       socket.on('close', () => sockets.delete(socket));
-      serve(socket, control, logger);
+      serve(socket, control, logger, idleMs);
     });
     server.maxConnections = MAX_CONNECTIONS;
     try {
       await listenPrivately(server, path);
+      // A connection that cannot be taken, as where there is no file descriptor left, must not end the agent.
+      server.on('error', (error) => logger.warn({ cause: describeError(error) }, 'control socket'));
       return new ControlServer(path, server, sockets);
     } catch (error) {
       server.close();
@@ -62,6 +71,11 @@ export class ControlServer implements AsyncDisposable {
       );
       return new ControlServer(path, undefined, sockets);
     }
+  }
+
+  /** Clients that are connected now. */
+  get connections(): number {
+    return this.#sockets.size;
   }
 
   get listening(): boolean {
@@ -108,20 +122,26 @@ async function listenPrivately(server: Server, path: string): Promise<void> {
   }
 }
 
-function serve(socket: Socket, control: AgentControl, logger: Logger): void {
+function serve(socket: Socket, control: AgentControl, logger: Logger, idleMs: number): void {
   const chunks: Buffer[] = [];
   let size = 0;
   let done = false;
   // A client that went away is no event.
   socket.on('error', () => {});
-  socket.setTimeout(REQUEST_DEADLINE_MS, () => {
-    if (!done) socket.destroy();
+  // While the agent works on the answer it is the client that waits.
+  let working = false;
+  socket.setTimeout(idleMs, () => {
+    if (!working) socket.destroy();
   });
   const answer = (reply: ControlReply): void => {
+    working = false;
+    // From now on anew: it may have run out while the answer was made.
+    socket.setTimeout(idleMs);
     socket.end(`${JSON.stringify(reply)}\n`);
   };
   const take = (): void => {
     done = true;
+    working = true;
     perform(Buffer.concat(chunks).toString('utf8'), control, logger).then(answer, (error: unknown) =>
       answer(refusal(error)),
     );

@@ -219,6 +219,8 @@ interface Layout {
   readonly gpus: ReadonlyMap<string, GpuSlots>;
 }
 
+/** Who holds a GPU, and what the kernel said of it: they go on when the GPU does not answer, and name some that are not there. */
+const HEARSAY = /^(?:gpu_job_info|gpu_xid_errors_total|gpu_ras_events_total)$/;
 const layouts = new WeakMap<Dictionary, Layout>();
 
 function layoutOf(dictionary: Dictionary): Layout {
@@ -226,6 +228,7 @@ function layoutOf(dictionary: Dictionary): Layout {
   if (layout) return layout;
   const gpus = new Map<string, GpuSlots>();
   dictionary.series.forEach((series, slot) => {
+    if (HEARSAY.test(series.name)) return;
     const gpu = labelOf(series.labels, 'gpu') ?? '';
     const uuid = labelOf(series.labels, 'uuid') ?? '';
     const key = uuid || gpu;

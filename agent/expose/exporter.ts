@@ -30,6 +30,8 @@ export interface ExporterOptions {
   /** Why the agent is not ready, or undefined. */
   readonly notReady: () => string | undefined;
   readonly logger: Logger;
+  /** Instead of IDLE_MS. */
+  readonly idleMs?: number;
 }
 
 /** Ports tried after the configured one, where that is taken. */
@@ -37,6 +39,8 @@ const MORE_PORTS = 1;
 /** Slow clients do not pile up: Prometheus' own scrape timeout is 10 s by default. */
 const REQUEST_TIMEOUT_MS = 10_000;
 const MAX_CONNECTIONS = 64;
+/** A client that does not take its answer for so long is cut off. */
+const IDLE_MS = 30_000;
 
 /**
  * Serves /metrics, /healthz and /readyz. Where the port is taken the next one is used; where that is taken too,
@@ -62,6 +66,8 @@ export class Exporter implements AsyncDisposable {
       const server = serverOf(options, access, guard);
       try {
         const port = await listenOn(server, address);
+        // A connection that cannot be taken, as where there is no file descriptor left, must not end the agent.
+        server.on('error', (error) => logger.warn({ cause: describeError(error) }, 'exporter'));
         if (step > 0) {
           logger.warn(
             `port ${options.listen.port} is taken (dcgm-exporter uses it too): metrics are on ${port}`,
@@ -124,6 +130,7 @@ function serverOf(options: ExporterOptions, { tls }: ExporterAccess, guard: Guar
     ? createTlsServer({ ...timeouts, ...secureOptions(tls) }, listener)
     : createServer(timeouts, listener);
   server.maxConnections = MAX_CONNECTIONS;
+  server.timeout = options.idleMs ?? IDLE_MS;
   return server;
 }
 

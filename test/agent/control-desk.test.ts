@@ -189,4 +189,31 @@ describe('the desk', () => {
       desk.observe(stuck('over'));
       expect(await stateOf(desk, 'device')).toBe('reading');
     }));
+
+  // Lost without it: a source that was exchanged is shown as stuck until the agent restarts, though it reads.
+  test.each(['a pause', 'a reload'])('a stuck source that %s exchanged is a new one', (how) =>
+    running(async ({ desk }) => {
+      desk.observe({
+        type: 'collector_stuck',
+        timestampMs: 1,
+        gpu: '',
+        gpuUuid: '',
+        text: 'device: process 7 does not end',
+        attributes: { source: 'device', phase: 'begin', pid: '7' },
+      });
+      expect(await stateOf(desk, 'device')).toBe('stuck');
+      if (how === 'a pause') {
+        await desk.pause(60_000);
+        await desk.resume();
+      } else {
+        await desk.sayReloaded(['log_level'], []);
+        expect(await stateOf(desk, 'device')).toBe('stuck');
+        await desk.sayReloaded(['collectors'], []);
+      }
+      await until(async () => (await stateOf(desk, 'device')) === 'reading', {
+        timeoutMs: 10_000,
+        what: 'a read of the new one',
+      });
+    }),
+  );
 });

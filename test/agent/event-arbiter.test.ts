@@ -34,6 +34,17 @@ describe('what several sources see is told once', () => {
     expect(tell('nvml', 'gpu_lost', 'GPU-2')).toBe(true);
   });
 
+  // Lost without it: a GPU whose return nobody saw, as after a pause, can never be lost again.
+  test('a GPU that is lost again much later is news, though nobody said that it was back', () => {
+    const arbiter = new EventArbiter(() => true);
+    const lostAt = (source: string, timestampMs: number) =>
+      arbiter.admits(source, { ...event('gpu_lost'), timestampMs });
+    expect(lostAt('kernel-log', 1_000_000)).toBe(true);
+    expect(lostAt('nvml', 1_000_000 + 60_000)).toBe(false);
+    expect(lostAt('nvml', 1_000_000 + 3_600_000)).toBe(true);
+    expect(lostAt('kernel-log', 1_000_000 + 3_601_000)).toBe(false);
+  });
+
   test('a GPU that is back after a restart of the agent is news, and one that nobody can name always is', () => {
     const arbiter = new EventArbiter(() => true);
     expect(arbiter.admits('nvml', event('gpu_back'))).toBe(true);

@@ -2,8 +2,8 @@ import { expect, test } from 'vitest';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
-import { fakeCollector } from '../support/fake-collector.ts';
 import { Recorder } from '../../agent/recorder.ts';
+import { fakeCollector } from '../support/fake-collector.ts';
 
 type Deps = ConstructorParameters<typeof Recorder>;
 

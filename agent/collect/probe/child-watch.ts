@@ -31,6 +31,8 @@ export class ChildWatch {
   #asked = false;
   #timer: NodeJS.Timeout | undefined;
   #stuckSince: number | undefined;
+  /** `begin` was said. */
+  #told = false;
   #events: FleetEvent[] = [];
 
   constructor(options: ChildWatchOptions) {
@@ -116,6 +118,9 @@ export class ChildWatch {
     } catch (error) {
       logger.debug({ source: name }, describeError(error));
     }
+    // It ended while its state was read: `over` without its `begin` would be told first.
+    if (this.#child !== child) return;
+    this.#told = true;
     const place = where.channel === '' ? '' : ` in ${where.channel}`;
     this.#say('begin', timestampMs, child.pid, `hangs${place} and does not end when asked to`, {
       state: where.state,
@@ -132,6 +137,8 @@ export class ChildWatch {
     if (this.#stuckSince === undefined) return;
     const seconds = ((clock.monotonic() - this.#stuckSince) / 1000).toFixed(1);
     this.#stuckSince = undefined;
+    if (!this.#told) return;
+    this.#told = false;
     this.#say('over', clock.now(), pid, `has ended after it hung for ${seconds} s`, { stuck_s: seconds });
   }
 

@@ -1,7 +1,8 @@
 import type { Kind, Labels, Series } from '#shared/model/dictionary.ts';
-import { MAX_DICTIONARY_BYTES, seriesFault } from '#shared/wire/dictionary.ts';
+import { seriesFault } from '#shared/wire/dictionary.ts';
 import type { Exposition, Family, SampleHead } from './exposition.ts';
 import type { Labelled } from './relabel.ts';
+import { TextBudget } from './text-budget.ts';
 
 export interface PagePlannerOptions {
   /** The labels `job` and `instance`. */
@@ -30,10 +31,6 @@ export interface PagePlan {
 /** Enough to recognise who is too many. */
 export const NAMED_REFUSED = 5;
 const MAX_HELP_CHARACTERS = 1024;
-/** Room for what is not text: a dictionary is sent in one message. Distinct texts count once, as on the wire. */
-const TEXT_BUDGET = Math.floor(MAX_DICTIONARY_BYTES * 0.8);
-/** Of one label or name in its message: two indices of at most three bytes, and framing. */
-const REFERENCE_BYTES = 8;
 /** Suffixes of the samples of a family, by its type. */
 const SUFFIX = /_(?:bucket|count|sum|total|created|info|gcount|gsum)$/;
 const COUNTED = /_(?:bucket|count|sum|total)$/;
@@ -156,24 +153,4 @@ function kindOf(name: string, type: string): Kind {
   if (type === 'counter') return name.endsWith('_created') ? 'gauge' : 'counter';
   const counts = (type === 'histogram' || type === 'summary') && COUNTED.test(name);
   return counts ? 'counter' : 'gauge';
-}
-
-/** What a dictionary of these series takes in its message, from above. */
-class TextBudget {
-  readonly #seen = new Set<string>();
-  #bytes = 0;
-
-  /** False where the series would not fit; what is behind it may. */
-  takes({ name, labels, help, unit }: Series): boolean {
-    const texts = [name, help, unit, ...labels.flat()];
-    const fresh = texts.filter((text) => !this.#seen.has(text));
-    const bytes = fresh.reduce(
-      (sum, text) => sum + Buffer.byteLength(text) + REFERENCE_BYTES,
-      REFERENCE_BYTES * (texts.length - 2),
-    );
-    if (this.#bytes + bytes > TEXT_BUDGET) return false;
-    this.#bytes += bytes;
-    for (const text of fresh) this.#seen.add(text);
-    return true;
-  }
 }

@@ -115,6 +115,8 @@ export class Scraper implements AsyncDisposable {
         request.once('response', resolve);
         // Also what comes after the response: it would end the process if nobody listened.
         request.on('error', reject);
+        // An answer that switches protocols (101) ends the connection without an error or a response.
+        request.once('close', () => reject(new Error('the connection was closed without an answer')));
       });
       request.end();
       return { request, response };

@@ -1,11 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { get } from 'node:https';
-import { describe, expect, test } from 'vitest';
+import { connect, Server } from 'node:net';
+import { describe, expect, test, vi } from 'vitest';
 import { silentLogger } from '#shared/logging/logger.ts';
 import { readListenerTls } from '#shared/security/listener-tls.ts';
 import { Exporter, type ExporterOptions } from '../../../agent/expose/exporter.ts';
 import { hashPassword } from '../../../agent/expose/password.ts';
 import { TestAuthority } from '../../shared/security/certificates.ts';
+import { until } from '../../support/wait.ts';
 
 const options = (overrides: Partial<ExporterOptions> = {}): ExporterOptions => ({
   listen: { host: '127.0.0.1', port: 0 },
@@ -47,6 +49,35 @@ describe('the endpoint', () => {
       expect(third.address).toBeUndefined();
       return;
     }
+  });
+});
+
+describe('clients that do harm', () => {
+  // Lost without it: a few scrapers that hang take every connection, and the node's metrics are dark until a restart.
+  test('one that never reads its answer is cut off', async () => {
+    const metrics = async () => 'm 1\n'.repeat(4_000_000);
+    const listen = vi.spyOn(Server.prototype, 'listen');
+    await using exporter = await Exporter.listen(options({ metrics, idleMs: 100 }));
+    const server = listen.mock.contexts.at(-1) as Server;
+    listen.mockRestore();
+    const socket = connect(exporter.address!.port, '127.0.0.1');
+    socket.on('error', () => {});
+    socket.write('GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n');
+    socket.pause();
+    const connections = () => new Promise((resolve) => server.getConnections((_, count) => resolve(count)));
+    await until(async () => (await connections()) === 1, { timeoutMs: 5_000, what: 'it is there' });
+    await until(async () => (await connections()) === 0, { timeoutMs: 5_000, what: 'it is cut off' });
+    socket.destroy();
+  });
+
+  // Lost without it: a connection that cannot be taken (no file descriptor left) ends the agent.
+  test('a connection that cannot be taken stops nothing', async () => {
+    const listen = vi.spyOn(Server.prototype, 'listen');
+    await using exporter = await Exporter.listen(options());
+    const server = listen.mock.contexts.at(-1) as Server;
+    listen.mockRestore();
+    server.emit('error', new Error('accept EMFILE'));
+    expect((await fetch(`http://127.0.0.1:${exporter.address!.port}/healthz`)).status).toBe(200);
   });
 });
 

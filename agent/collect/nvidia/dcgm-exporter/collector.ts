@@ -8,6 +8,7 @@ import { SlotState } from '#shared/model/slot-state.ts';
 import { type Collector, type Reading, type RejectReason, SOURCE_RANK } from '../../collector.ts';
 import { type Exposition, ExpositionParser } from '../../prometheus/exposition.ts';
 import { Scraper } from '../../prometheus/scrape.ts';
+import { TextBudget } from '../../prometheus/text-budget.ts';
 import { KEPT_SCRAPES, SeriesTable } from '../../series-table.ts';
 import { GpuPresence } from '../gpu-presence.ts';
 import { OffBus } from './off-bus.ts';
@@ -190,7 +191,11 @@ class DcgmExporterCollector implements Collector {
 
   #assign(): void {
     const before = this.#table.dictionary;
-    this.#slots = this.#table.assign(this.#plan.series);
+    const budget = new TextBudget();
+    const fitting = this.#plan.series.filter((one) => budget.takes(one));
+    const slots = this.#table.assign(fitting);
+    let at = 0;
+    this.#slots = Int32Array.from(this.#plan.series, (one) => (one === fitting[at] ? slots[at++]! : -1));
     if (this.#owner === NOBODY || this.#table.dictionary !== before)
       this.#owner = new Int32Array(this.#table.values.length).fill(-1);
     const over = this.#plan.series.filter((_, i) => this.#slots[i] === -1);

@@ -39,6 +39,16 @@ describe('fails with the reason', () => {
     });
   });
 
+  // Lost without it: the read never settles, not even at its deadline, and the source is never read again.
+  test('when the answer switches to another protocol', async () => {
+    server.page = (_, response) => {
+      response.socket!.end('HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n');
+    };
+    await expect(fetched({ signal: AbortSignal.timeout(2000) })).rejects.toMatchObject({
+      code: 'unavailable',
+    });
+  });
+
   test('when nobody listens', async () => {
     await using scraper = new Scraper({ url: server.url });
     await server[Symbol.asyncDispose]();
