@@ -29,6 +29,14 @@ export interface RunRange extends Range {
   readonly run: number;
 }
 
+/** Records that the store took and that are not durable yet, as the next process is told. */
+export interface Undecided extends RunRange {
+  readonly epoch: bigint;
+}
+
+/** More of them than this are not written down: they are sent again after a restart, which costs and harms nothing. */
+export const MAX_UNDECIDED = 500;
+
 /**
  * Where every record stands, and nothing else: no clock, no network, no disk.
  *
@@ -49,12 +57,36 @@ export class Delivery {
   readonly #bytes: Record<Lane, number> = { live: 0, backfill: 0 };
   #accepted: Accepted[] = [];
 
-  constructor(runs: () => readonly DeliverableRun[]) {
+  /**
+   * `remembered` is what an earlier process had as undecided. Its age is not believed: the 30 s begin anew `at`, which
+   * is now (monotonic ms).
+   */
+  constructor(runs: () => readonly DeliverableRun[], remembered: readonly Undecided[] = [], at = 0) {
     this.#runs = runs;
     for (const run of runs()) {
       const taken = this.#takenOf(run.counter);
       for (const { first, last } of run.durable.ranges) taken.add(first, last);
     }
+    for (const { run, epoch, ...range } of remembered) {
+      const known = runs().find(({ counter }) => counter === run);
+      // What left the ring meanwhile does not come back.
+      const first = Math.max(range.first, known?.first ?? Number.POSITIVE_INFINITY);
+      const last = Math.min(range.last, known?.last ?? 0);
+      if (first > last) continue;
+      this.#takenOf(run).add(first, last);
+      this.#accepted.push({ run, first, last, epoch, at });
+    }
+  }
+
+  /**
+   * What a later process need not send again as long as the store's incarnation stays. Without an incarnation that is
+   * known nothing is: then a restart of the store could not be told from none.
+   */
+  undecided(): Undecided[] {
+    return this.#accepted
+      .filter(({ epoch }) => epoch !== 0n)
+      .slice(-MAX_UNDECIDED)
+      .map(({ run, first, last, epoch }) => ({ run, first, last, epoch }));
   }
 
   /** Unaccepted bytes of a lane. */

@@ -20,7 +20,7 @@ import { runName } from '#shared/model/run.ts';
 import { RecordKind } from '#shared/wire/record.ts';
 import { AcceptedLog } from './accepted-log.ts';
 import { Backoff } from './backoff.ts';
-import { Delivery, type RunRange } from './delivery.ts';
+import { Delivery, type RunRange, type Undecided } from './delivery.ts';
 import { openIngestStream } from './ingest-stream.ts';
 import { contiguous, countPresent, describeLost } from './lost-records.ts';
 import type { LiveRecord, ReadRecord, RecordSource } from './record-source.ts';
@@ -62,6 +62,7 @@ const AVERAGE_WEIGHT = 0.05;
 const MAX_REPLAYS_DONE = 100;
 const SAVE_ACCEPTED_EVERY_MS = 20_000;
 const REPLAYS_DONE = 'uplink/replays';
+const UNDECIDED = 'uplink/undecided';
 
 /**
  * Sends every record of the buffer to an aggregator until the store has it for good. One stream, two lanes:
@@ -92,7 +93,12 @@ export class Uplink {
 
   constructor(options: UplinkOptions) {
     this.#options = options;
-    this.#delivery = new Delivery(() => options.source.runs);
+    const { source, clock } = options;
+    this.#delivery = new Delivery(
+      () => source.runs,
+      parseUndecided(source.fact(UNDECIDED)),
+      clock.monotonic(),
+    );
     options.source.askFate((run, sequence) => this.#delivery.fateOf(run, sequence));
     this.#backoff = new Backoff(options.random);
     this.#acceptedLog = new AcceptedLog(options.clock, options.source);
@@ -333,6 +339,7 @@ export class Uplink {
     }
     // Before the order counts as done: done and not lowered would be a hole.
     for (const run of source.runs) await source.saveMarks(run);
+    this.#saveUndecided();
     source.saveFact(REPLAYS_DONE, JSON.stringify([...done, id].slice(-MAX_REPLAYS_DONE)));
     this.#metrics.replayed.inc(records);
     const from = new Date(Number(fromUnixMs)).toISOString();
@@ -465,7 +472,16 @@ export class Uplink {
         );
       });
     }
+    this.#saveUndecided();
     this.#delivery.forget();
+  }
+
+  #saveUndecided(): void {
+    const { source } = this.#options;
+    const text = JSON.stringify(this.#delivery.undecided(), (_, value) =>
+      typeof value === 'bigint' ? String(value) : value,
+    );
+    if (text !== (source.fact(UNDECIDED) ?? '[]')) source.saveFact(UNDECIDED, text);
   }
 
   /** The same trouble again and again is one line. */
@@ -473,6 +489,16 @@ export class Uplink {
     if (problem === this.#lastProblem) return;
     this.#lastProblem = problem;
     this.#options.logger.warn({ address }, `${problem}; samples are kept on disk and sent later`);
+  }
+}
+
+/** A fact that cannot be read says nothing: those records are sent again. */
+function parseUndecided(fact: string | undefined): Undecided[] {
+  try {
+    const stored = JSON.parse(fact ?? '[]') as { run: number; first: number; last: number; epoch: string }[];
+    return stored.map((one) => ({ ...one, epoch: BigInt(one.epoch) }));
+  } catch {
+    return [];
   }
 }
 

@@ -1,9 +1,10 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { RangeSet } from '#shared/model/range-set.ts';
 import {
   Delivery,
   DURABLE_AFTER_MS,
   DURABLE_AFTER_UNKNOWN_EPOCH_MS,
+  MAX_UNDECIDED,
 } from '../../../agent/uplink/delivery.ts';
 
 const run = (counter: number, first: number, last: number) => ({
@@ -111,4 +112,49 @@ test('a replay makes pending again what was accepted or durable, and leaves what
   expect(live.durable.ranges).toEqual([{ first: 1, last: 4 }]);
   delivery.accepted({ run: 1, first: 21, last: 30 }, 5n, 100_000);
   expect(delivery.pendingRecords(30)).toBe(16);
+});
+
+describe('a restart of the agent', () => {
+  const undecided = () => {
+    const delivery = new Delivery(() => [run(1, 1, 20)]);
+    for (let sequence = 1; sequence <= 20; sequence++) delivery.sent(1, sequence, 100, 'live');
+    delivery.accepted({ run: 1, first: 1, last: 8 }, 5n, 0);
+    delivery.accepted({ run: 1, first: 11, last: 20 }, 5n, 20_000);
+    return delivery.undecided();
+  };
+
+  // Lost without it: half a minute of samples is sent a second time after each restart.
+  test('sends only what the store had not taken, and waits 30 s anew before it is durable', () => {
+    const old = run(1, 1, 20);
+    const delivery = new Delivery(() => [old, run(2, 1, 0)], undecided(), 100_000);
+    expect(delivery.nextPending(0)).toEqual({ run: 1, first: 9, last: 10 });
+    delivery.observe(5n, 100_000 + DURABLE_AFTER_MS - 1);
+    expect(old.durable.size).toBe(0);
+    delivery.observe(5n, 100_000 + DURABLE_AFTER_MS);
+    expect(old.durable.size).toBe(18);
+  });
+
+  // Lost without it: what a store forgot while the agent was down.
+  test('sends all of it again where the store restarted meanwhile', () => {
+    const old = run(1, 1, 20);
+    const delivery = new Delivery(() => [old, run(2, 1, 0)], undecided(), 100_000);
+    expect(delivery.observe(6n, 100_001).again).toBe(18);
+    expect(delivery.nextPending(0)).toEqual({ run: 1, first: 1, last: 20 });
+  });
+
+  test('remembers nothing of a store whose incarnation cannot be known, of trimmed records, and only so much', () => {
+    const unknown = new Delivery(() => [run(1, 1, 5)]);
+    unknown.sent(1, 1, 100, 'live');
+    unknown.accepted({ run: 1, first: 1, last: 1 }, 0n, 0);
+    expect(unknown.undecided()).toEqual([]);
+    const trimmed = new Delivery(() => [run(1, 15, 20)], undecided(), 0);
+    expect(trimmed.undecided()).toEqual([{ run: 1, first: 15, last: 20, epoch: 5n }]);
+    const long = new Delivery(() => [run(1, 1, 4 * MAX_UNDECIDED)]);
+    for (let sequence = 1; sequence <= 4 * MAX_UNDECIDED; sequence += 2) {
+      long.sent(1, sequence, 1, 'live');
+      long.accepted({ run: 1, first: sequence, last: sequence }, 5n, 0);
+    }
+    expect(long.undecided().length).toBe(MAX_UNDECIDED);
+    expect(long.undecided().at(-1)!.first).toBe(4 * MAX_UNDECIDED - 1);
+  });
 });
