@@ -6,6 +6,11 @@ import type { FleetEvent } from '#shared/model/event.ts';
 import { readWaitState, type WaitState } from './wait-state.ts';
 
 export interface ChildWatchOptions {
+  /**
+   * What the child runs: the next owner of the same, after a pause or a new configuration, finds the one that still
+   * hangs and starts none beside it.
+   */
+  readonly key: string;
   /** The source, in events and logs. */
   readonly name: string;
   /** /proc of this host, as this process sees its children. */
@@ -16,6 +21,8 @@ export interface ChildWatchOptions {
 
 /** A process that can end does so in a few milliseconds; one in the kernel does not end at all. */
 export const GRACE_MS = 300;
+/** Children that hung when their owner let go of them, by what they are: see ChildWatchOptions.key. */
+const leftBehind = new Map<string, ChildProcess>();
 /** Events wait for the next collect; a source that is never collected again must not fill memory. */
 const MAX_EVENTS = 8;
 
@@ -37,6 +44,13 @@ export class ChildWatch {
 
   constructor(options: ChildWatchOptions) {
     this.#options = options;
+    const left = leftBehind.get(options.key);
+    if (!left) return;
+    this.watch(left);
+    this.#asked = true;
+    this.#stuckSince = options.clock.monotonic();
+    // Its former owner said that it hangs; that it is over is ours to say.
+    this.#told = true;
   }
 
   /** The child, until it has exited. */
@@ -102,6 +116,11 @@ export class ChildWatch {
     });
     await Promise.race([this.#ending, grace]);
     clearTimeout(timer);
+    if (this.#child) {
+      const { key } = this.#options;
+      leftBehind.set(key, child);
+      child.once('exit', () => leftBehind.delete(key));
+    }
     child.unref();
     for (const stream of child.stdio) stream?.destroy();
   }

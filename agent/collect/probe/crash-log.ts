@@ -10,14 +10,14 @@ const MAX_EVENTS = 8;
 
 /** Counts a child's crashes, says each one, and makes the pause before the next start grow: 1 s doubling to 60 s. */
 export class CrashLog {
-  readonly #options: ChildWatchOptions;
+  readonly #options: Omit<ChildWatchOptions, 'key'>;
   #pauseMs = 0;
   #notBefore = Number.NEGATIVE_INFINITY;
   #startedAt = 0;
   #events: FleetEvent[] = [];
   count = 0;
 
-  constructor(options: ChildWatchOptions) {
+  constructor(options: Omit<ChildWatchOptions, 'key'>) {
     this.#options = options;
   }
 

@@ -9,7 +9,7 @@ import { CrashLog } from './crash-log.ts';
 import { type Frame, FrameReader } from './frame-reader.ts';
 import { ANSWER_FD, FrameKind, REQUEST_BYTES, SLOT_BYTES } from './frames.ts';
 
-export interface LibraryProbeOptions extends ChildWatchOptions {
+export interface LibraryProbeOptions extends Omit<ChildWatchOptions, 'key'> {
   /** URL of a module that exports an OpenLibrary; only the child loads it. */
   readonly module: string;
   /** For `open`; becomes JSON. */
@@ -77,7 +77,7 @@ export class LibraryProbe implements AsyncDisposable {
 
   constructor(options: LibraryProbeOptions) {
     this.#options = options;
-    this.#watch = new ChildWatch(options);
+    this.#watch = new ChildWatch({ ...options, key: `${options.module} ${JSON.stringify(options.options)}` });
     this.#crashes = new CrashLog(options);
   }
 

@@ -3,7 +3,7 @@ import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import { ChildWatch, type ChildWatchOptions } from './child-watch.ts';
 
-export interface ToolOptions extends ChildWatchOptions {
+export interface ToolOptions extends Omit<ChildWatchOptions, 'key'> {
   /** Absolute, or a name to be found on PATH. */
   readonly command: string;
   readonly args: readonly string[];
@@ -32,7 +32,7 @@ export class Tool implements AsyncDisposable {
 
   constructor(options: ToolOptions) {
     this.#options = options;
-    this.#watch = new ChildWatch(options);
+    this.#watch = new ChildWatch({ ...options, key: `${options.name} ${options.command}` });
   }
 
   /** A process of it was asked to end and does not. */

@@ -96,7 +96,7 @@ test('one that does not end gets SIGTERM once, is said with its wait channel, an
 });
 
 // Lost without it: the agent does not stop while a driver hangs.
-test('is disposed although its process does not end', async () => {
+test('is disposed although its process does not end, and who comes after it starts none beside it', async () => {
   await using folder = tempDir('tool');
   const tool = shell(stubborn(folder));
   const deadline = new AbortController();
@@ -105,7 +105,15 @@ test('is disposed although its process does not end', async () => {
   deadline.abort();
   await run;
   await tool[Symbol.asyncDispose]();
+
+  // Lost without it: each pause and each reload adds a process that hangs in the driver.
+  await using next = shell('echo next');
+  await expect(next.run(soon())).rejects.toThrow('hangs and does not end; no second one');
+  expect(next.stuck).toBe(true);
   writeFileSync(join(folder.path, 'end'), '');
+  const [over] = await until(() => eventsOf(next), { timeoutMs: 20_000, what: 'it is over' });
+  expect(over).toMatchObject({ attributes: { phase: 'over' } });
+  expect((await next.run(soon())).toString()).toBe('next\n');
 });
 
 function eventsOf(tool: Tool) {
