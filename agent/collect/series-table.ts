@@ -1,6 +1,7 @@
 import type { Dictionary, Series } from '#shared/model/dictionary.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import { createDictionary } from '#shared/wire/dictionary.ts';
+import { TextBudget } from './text-budget.ts';
 
 /**
  * A series that a source no longer lists keeps its slot, absent, for this many scrapes, and then leaves the
@@ -65,11 +66,15 @@ export class SeriesTable {
     });
   }
 
-  /** Those listed first, so that what is gone does not keep out what is there. */
+  /**
+   * Those listed first, so that what is gone does not keep out what is there; and of what is gone only as much as one
+   * dictionary message takes beside them, where a page has other series at each scrape.
+   */
   #rebuild(listed: readonly Series[], keys: readonly string[]): void {
     const series: Series[] = [];
     const slotOf = new Map<string, number>();
     const gone: number[] = [];
+    const budget = new TextBudget();
     const add = (key: string, one: Series, scrapes: number): void => {
       if (slotOf.has(key) || series.length >= this.#limit) return;
       slotOf.set(key, series.length);
@@ -77,11 +82,13 @@ export class SeriesTable {
       gone.push(scrapes);
     };
     listed.forEach((one, i) => {
+      budget.takes(one);
       add(keys[i]!, one, 0);
     });
     for (const [key, slot] of this.#slotOf) {
       const scrapes = this.#gone[slot]!;
-      if (scrapes > 0 && scrapes < KEPT_SCRAPES) add(key, this.dictionary.series[slot]!, scrapes);
+      const one = this.dictionary.series[slot]!;
+      if (scrapes > 0 && scrapes < KEPT_SCRAPES && budget.takes(one)) add(key, one, scrapes);
     }
     this.#slotOf = slotOf;
     this.#gone = Uint8Array.from(gone);

@@ -103,7 +103,7 @@ export class PrometheusCollector implements Collector {
       if (!(error instanceof FleetError)) throw error;
       this.#note(error);
       const denied = DENIED.has(error.code) ? SlotState.NoPermission : SlotState.Absent;
-      return this.#table.failed(deadline.aborted ? SlotState.Timeout : denied);
+      return this.#table.failed(deadline.aborted ? SlotState.Timeout : denied, [], describeError(error));
     }
   }
 

@@ -1,8 +1,8 @@
 import type { Kind, Labels, Series } from '#shared/model/dictionary.ts';
 import { seriesFault } from '#shared/wire/dictionary.ts';
+import { TextBudget } from '../text-budget.ts';
 import type { Exposition, Family, SampleHead } from './exposition.ts';
 import type { Labelled } from './relabel.ts';
-import { TextBudget } from './text-budget.ts';
 
 export interface PagePlannerOptions {
   /** The labels `job` and `instance`. */

@@ -91,7 +91,8 @@ export class WorkloadCollector implements Collector {
       if (!(error instanceof FleetError)) throw error;
       this.#note(error);
       const denied = error.code === 'permission_denied' ? SlotState.NoPermission : SlotState.Absent;
-      return this.#table.failed(signal.aborted ? SlotState.Timeout : denied, source.takeEvents?.() ?? []);
+      const events = source.takeEvents?.() ?? [];
+      return this.#table.failed(signal.aborted ? SlotState.Timeout : denied, events, describeError(error));
     }
   }
 

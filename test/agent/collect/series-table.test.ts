@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import type { Series } from '#shared/model/dictionary.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
+import { encodeDictionary } from '#shared/wire/dictionary.ts';
 import { KEPT_SCRAPES, SeriesTable } from '../../../agent/collect/series-table.ts';
 
 const series = (name: string, help = ''): Series => ({
@@ -77,4 +78,19 @@ test('the limit refuses those that come last, and what is gone makes room', () =
   expect(table.dictionary).toBe(dictionary);
   expect([...table.assign([series('a'), series('d')])]).toEqual([0, 1]);
   expect(names(table)).toEqual(['a', 'd']);
+});
+
+// Lost without it: an exporter with other long labels at each scrape makes a dictionary that cannot be recorded.
+test('what is gone is kept only as far as one dictionary message takes it', () => {
+  const table = new SeriesTable('test', 1000, 10_000);
+  const page = (scrape: number): Series[] =>
+    Array.from({ length: 1000 }, (_, i) => ({
+      ...series(`m${i}`),
+      labels: [['text', `${scrape} ${i} ${'x'.repeat(1200)}`]],
+    }));
+  for (let scrape = 0; scrape < 4; scrape++) {
+    expect([...table.assign(page(scrape))]).not.toContain(-1);
+    expect(encodeDictionary(table.dictionary).length).toBeGreaterThan(1e6);
+  }
+  expect(table.dictionary.series.length).toBeGreaterThan(1000);
 });
