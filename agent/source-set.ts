@@ -123,7 +123,10 @@ export class SourceSet implements AsyncDisposable {
     await Promise.all(this.#running.map(({ ended }) => ended));
   }
 
-  /** Exchanges all collectors, and ends a pause. Series that no new one gives end; those that go on have no gap. */
+  /**
+   * Exchanges all collectors. Series that no new one gives end; those that go on have no gap. A pause stands: who is
+   * in the middle of a driver upgrade does not want the device taken because a setting changed.
+   */
   replace(make: () => Promise<readonly Collector[]>): Promise<void> {
     return this.#change(async () => {
       const collectors = await make();
@@ -133,9 +136,11 @@ export class SourceSet implements AsyncDisposable {
       this.#waiting = [];
       await this.#stop(this.#running);
       for (const collector of unstarted) await this.#letGo(collector);
-      this.#away = [];
-      this.#endPause();
-      this.#start(collectors);
+      const waits = ({ holdsDevice }: Collector): boolean => this.#pausedUntil !== undefined && holdsDevice;
+      this.#away = collectors.filter(waits).map(pausedState);
+      for (const collector of collectors.filter(waits)) await this.#letGo(collector);
+      if (this.#pausedUntil === undefined) clearTimeout(this.#pauseTimer);
+      this.#start(collectors.filter((one) => !waits(one)));
       const names = new Set(collectors.map(({ name }) => name));
       for (const { name } of before) if (!names.has(name)) await this.#options.onRemoved(name);
     });
@@ -297,4 +302,20 @@ export class SourceSet implements AsyncDisposable {
       clearTimeout(timer);
     }
   }
+}
+
+/** Of a source that was not read yet because of a pause. */
+function pausedState(collector: Collector): SourceState {
+  return {
+    name: collector.name,
+    what: collector.describe(),
+    intervalMs: collector.intervalMs,
+    state: 'paused',
+    problem: '',
+    lastReadMs: 0,
+    series: 0,
+    failures: 0,
+    missed: 0,
+    rejected: new Map(),
+  };
 }

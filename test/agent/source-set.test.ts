@@ -117,7 +117,7 @@ describe('sources that run', () => {
     );
   });
 
-  test('a pause can be ended early, and a new configuration ends it', async () => {
+  test('a pause can be ended early, and a new configuration lets it stand', async () => {
     let made = 0;
     await running(
       [collector('nvml', true).made],
@@ -130,10 +130,20 @@ describe('sources that run', () => {
         await set.resume();
         expect([made, set.states[0]?.state]).toEqual([1, 'waiting']);
         await set.pause(60_000);
-        await set.replace(async () => [collector('nvml', true).made]);
-        expect(set.pausedUntil).toBeUndefined();
+        const next = collector('nvml', true);
+        await set.replace(async () => [collector('nvml', true).made, collector('host').made]);
         const before = seen.readings.length;
-        await come('reads', () => seen.readings.length > before + 2);
+        await come('the host is read', () => seen.readings.length > before + 2);
+        expect(set.pausedUntil).toBeGreaterThan(Date.now());
+        expect(set.states.map(({ name, state }) => `${name} ${state}`).sort()).toEqual([
+          'host reading',
+          'nvml paused',
+        ]);
+        expect(seen.removed).toEqual([]);
+        await set.replace(async () => [next.made]);
+        await set.resume();
+        await come('it is read again', () => seen.readings.at(-1) === 'nvml');
+        expect(seen.removed).toEqual(['host']);
       },
     );
   });
