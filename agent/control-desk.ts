@@ -40,8 +40,8 @@ export interface DeskSettings {
   readonly reload: () => Promise<readonly string[]>;
 }
 
-const LEARN_EVERY_MS = 5_000;
-/** That a pause ended by itself is said within this. */
+const LEARN_EVERY_MS = 30_000;
+/** That a pause ended by itself is said within this; looked at only while there is one. */
 const LOOK_AT_PAUSE_EVERY_MS = 1_000;
 const EXCHANGES_COLLECTORS = ['collectors', 'collection_interval'];
 const LOST_SAMPLES = 'gpufleet_agent_lost_samples_total';
@@ -52,7 +52,8 @@ export class ControlDesk implements AgentControl {
   readonly #startedMs: number;
   /** Where a process of a source hangs, by source. */
   readonly #stuck = new Map<string, string>();
-  #wasPaused = false;
+  /** While a pause lasts. */
+  #pauseWatch: NodeJS.Timeout | undefined;
 
   constructor(options: DeskOptions) {
     this.#options = options;
@@ -68,10 +69,11 @@ export class ControlDesk implements AgentControl {
 
   /** Learns how many GPUs there are, and says when a pause is over, until the signal aborts. */
   async run(signal: AbortSignal): Promise<void> {
-    await Promise.all([
-      repeat(LEARN_EVERY_MS, signal, () => void this.gateFacts()),
-      repeat(LOOK_AT_PAUSE_EVERY_MS, signal, () => void this.#sayPauseOver()),
-    ]);
+    try {
+      await repeat(LEARN_EVERY_MS, signal, () => void this.gateFacts());
+    } finally {
+      clearInterval(this.#pauseWatch);
+    }
   }
 
   /** Call it for every event that the agent records. */
@@ -119,7 +121,7 @@ export class ControlDesk implements AgentControl {
   async pause(ms: number): Promise<void> {
     const { sources, clock, recordEvent } = this.#options;
     await sources.pause(ms);
-    this.#wasPaused = true;
+    this.#pauseWatch ??= setInterval(() => void this.#sayPauseOver(), LOOK_AT_PAUSE_EVERY_MS);
     const held = sources.states.filter(({ state }) => state === 'paused').map(({ name }) => name);
     // What comes back is another collector: it says by itself when it is stuck, and the old one says nothing more.
     for (const name of held) this.#stuck.delete(name);
@@ -167,8 +169,9 @@ export class ControlDesk implements AgentControl {
 
   async #sayPauseOver(): Promise<void> {
     const { sources, recordEvent } = this.#options;
-    if (!this.#wasPaused || sources.pausedUntil !== undefined) return;
-    this.#wasPaused = false;
+    if (this.#pauseWatch === undefined || sources.pausedUntil !== undefined) return;
+    clearInterval(this.#pauseWatch);
+    this.#pauseWatch = undefined;
     await recordEvent(this.#pauseEvent('The pause is over: collecting goes on', { phase: 'over' }));
   }
 

@@ -51,6 +51,8 @@ export interface UplinkOptions {
 /** Backfill is read and sent in pieces of this size, so that a live tick never waits behind more. */
 const BACKFILL_READ_BYTES = 64 * 1024;
 const SAVE_MARKS_EVERY_MS = 5_000;
+/** A quarter of the deadline that it watches. */
+const CHECK_ANSWERS_EVERY_MS = 5_000;
 /** How often the aggregator hears how far behind this agent is; more often while it is. */
 const STATUS_EVERY_MS = 30_000;
 const STATUS_BEHIND_EVERY_MS = 5_000;
@@ -221,7 +223,7 @@ export class Uplink {
       },
     });
     this.#session = session;
-    const watchdog = setInterval(() => session.checkAnswers(), 1000);
+    const watchdog = setInterval(() => session.checkAnswers(), CHECK_ANSWERS_EVERY_MS);
     const stop = (): void => session.drain();
     signal.addEventListener('abort', stop, { once: true });
     try {

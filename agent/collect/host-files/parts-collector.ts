@@ -5,6 +5,7 @@ import type { Series } from '#shared/model/dictionary.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import { type Collector, type Reading, SOURCE_RANK } from '../collector.ts';
+import { Deadline } from '../deadline.ts';
 import { ReadingTable } from '../reading-table.ts';
 import { CallGate } from './call-gate.ts';
 import { FileReader } from './file-reader.ts';
@@ -76,7 +77,8 @@ export class PartsCollector implements Collector {
   async collect(signal: AbortSignal): Promise<Reading> {
     const table = this.#table;
     table.begin();
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(READ_LIMIT_MS)]);
+    using deadline = new Deadline(READ_LIMIT_MS, signal);
+    const limit = deadline.signal;
     for (const part of this.#parts) await this.#sample(part, limit);
     table.plan(this.#plan());
     let first = 0;

@@ -3,6 +3,7 @@ import type { Logger } from '#shared/logging/logger.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import { type Collector, type Reading, SOURCE_RANK } from '../collector.ts';
+import { Deadline } from '../deadline.ts';
 import { ReadingTable } from '../reading-table.ts';
 import { type Exposition, ExpositionParser } from './exposition.ts';
 import { NAMED_REFUSED, type PagePlan, PagePlanner } from './page-plan.ts';
@@ -92,7 +93,8 @@ export class PrometheusCollector implements Collector {
   }
 
   async collect(signal: AbortSignal): Promise<Reading> {
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(this.#options.target.timeout)]);
+    using limit = new Deadline(this.#options.target.timeout, signal);
+    const deadline = limit.signal;
     this.#table.begin();
     try {
       const exposition = await this.#scrape(deadline);

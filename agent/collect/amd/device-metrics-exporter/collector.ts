@@ -5,6 +5,7 @@ import type { Clock } from '#shared/model/clock.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import { type Collector, type Reading, SOURCE_RANK } from '../../collector.ts';
+import { Deadline } from '../../deadline.ts';
 import { type Exposition, ExpositionParser } from '../../prometheus/exposition.ts';
 import { Scraper } from '../../prometheus/scrape.ts';
 import { GpuTable } from '../gpu-table.ts';
@@ -74,7 +75,8 @@ class DeviceMetricsExporterCollector implements Collector {
   async collect(signal: AbortSignal): Promise<Reading> {
     const { timeoutMs, logger } = this.#options;
     this.#table.begin();
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+    using limit = new Deadline(timeoutMs, signal);
+    const deadline = limit.signal;
     try {
       const exposition = await this.#scrape(deadline);
       this.#lastProblem = '';

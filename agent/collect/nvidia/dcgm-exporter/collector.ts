@@ -6,6 +6,7 @@ import type { Clock } from '#shared/model/clock.ts';
 import type { Series } from '#shared/model/dictionary.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import { type Collector, type Reading, type RejectReason, SOURCE_RANK } from '../../collector.ts';
+import { Deadline } from '../../deadline.ts';
 import { type Exposition, ExpositionParser } from '../../prometheus/exposition.ts';
 import { Scraper } from '../../prometheus/scrape.ts';
 import { KEPT_SCRAPES, SeriesTable } from '../../series-table.ts';
@@ -111,7 +112,8 @@ class DcgmExporterCollector implements Collector {
     const { clock, timeoutMs = DEFAULT_TIMEOUT_MS } = this.#options;
     const timestampMs = clock.now();
     const began = clock.monotonic();
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+    using limit = new Deadline(timeoutMs, signal);
+    const deadline = limit.signal;
     let exposition: Exposition;
     try {
       exposition = await this.#scrape(deadline);

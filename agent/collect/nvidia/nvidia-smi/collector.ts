@@ -4,6 +4,7 @@ import type { Clock } from '#shared/model/clock.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import type { Collector, Reading } from '../../collector.ts';
+import { Deadline } from '../../deadline.ts';
 import { type GpuIdentities, normalPci } from '../../gpu-identity.ts';
 import { ReadingTable } from '../../reading-table.ts';
 import { GpuPresence, type ListedGpu } from '../gpu-presence.ts';
@@ -70,7 +71,8 @@ export class NvidiaSmiCollector implements Collector {
 
   async collect(signal: AbortSignal): Promise<Reading> {
     const { session, query, timeoutMs, logger } = this.#options;
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+    using limit = new Deadline(timeoutMs, signal);
+    const deadline = limit.signal;
     this.#table.begin();
     try {
       const report = await query.read(session, deadline);
