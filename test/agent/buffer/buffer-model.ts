@@ -299,7 +299,8 @@ export class BufferModel implements AsyncDisposable {
     const { last } = this.#buffer.live;
     for (let i = 0; i < 1_000; i++) {
       const [json] = readFileSync(join(this.#path, 'buffer.tail'), 'utf8').split('\n');
-      if ((JSON.parse(json!) as { last: number }).last === last) return;
+      // Empty until the first write.
+      if (json && (JSON.parse(json) as { last: number }).last === last) return;
       await new Promise((resolve) => setImmediate(resolve));
     }
     this.#fail(`the tail file does not say ${last}`);
