@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { jetstream, jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
 import { describe, expect, test } from 'vitest';
@@ -8,6 +9,9 @@ import { FleetStack } from '../support/fleet-stack.ts';
 import { startTextServer, type TextServer } from '../support/text-server.ts';
 import type { ExportedSeries } from '../support/victoria-metrics.ts';
 import { until } from '../support/wait.ts';
+
+/** VictoriaMetrics renews its own metrics once a second. */
+const METRICS_AGE_MS = 1_200;
 
 /** Captures of real exporters, read in place, and one of our own writing that is always there. */
 const CAPTURES: readonly (readonly [name: string, path: string])[] = [
@@ -169,7 +173,10 @@ async function expectInsertedOnce(stack: FleetStack): Promise<void> {
     (sum, { values }) => sum + values.length,
     0,
   );
-  expect((await stack.store.metricSum('vm_rows_inserted_total')) / unique).toBe(1);
+  const rows = (): Promise<number> => stack.store.metricSum('vm_rows_inserted_total');
+  await until(async () => (await rows()) >= unique, { timeoutMs: 20_000, what: 'every sample is counted' });
+  await sleep(METRICS_AGE_MS);
+  expect((await rows()) / unique).toBe(1);
 }
 
 describe.each(CAPTURES)('%s', (_, path) => {
