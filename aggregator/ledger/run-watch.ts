@@ -71,6 +71,8 @@ export class RunWatch {
   readonly #dirty = new Set<string>();
   /** Nodes whose loss is not known to be on disk: what they were before must stay there until it is. */
   readonly #held = new Set<string>();
+  /** Settles when the writes that did not wait for a flush have. */
+  #writing: Promise<unknown> = Promise.resolve();
 
   private constructor(options: RunWatchOptions) {
     this.#options = options;
@@ -153,20 +155,21 @@ export class RunWatch {
   }
 
   /**
-   * Writes down what changed, without fsync: a few seconds of it only make an estimate worse. To be called every few
+   * Writes down what changed, without fsync, and waits for what is being written already: a few seconds of it only make an estimate worse. To be called every few
    * seconds, and at the end. Rejects where the disk refuses; the next call tries again.
    */
   async flush(): Promise<void> {
     const keys = [...this.#dirty].filter((key) => !this.#held.has(key));
     for (const key of keys) this.#dirty.delete(key);
-    await this.#write(keys);
+    await Promise.all([this.#writing, this.#write(keys)]);
   }
 
   #writeNow(key: string): void {
     this.#dirty.delete(key);
-    this.#write([key]).catch((error: unknown) =>
+    const write = this.#write([key]).catch((error: unknown) =>
       this.#options.logger.error({ cause: describeError(error) }, 'cannot write down the run of a node'),
     );
+    this.#writing = Promise.all([this.#writing, write]);
   }
 
   async #write(keys: readonly string[]): Promise<void> {
