@@ -65,7 +65,7 @@ export class CentralScraper implements Peer {
       hosts: { listen: network.listenHost('hub'), control: network.controlHost('hub') },
       prefix: network.prefix('hub'),
     };
-    const scrape = this.#scrapeConfig();
+    const scrape = scrapeConfig(this.#options.fleet, this.#options.intervalMs);
     if (this.name === 'vmagent') {
       await writeFile(config, stringify(scrape));
       this.#child = await startVmagent(this.#binary, { ...shared, storeUrl, scrape: config });
@@ -90,22 +90,22 @@ export class CentralScraper implements Peer {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#child?.[Symbol.asyncDispose]();
   }
+}
 
-  #scrapeConfig() {
-    const { fleet, intervalMs } = this.#options;
-    return {
-      global: { scrape_interval: `${intervalMs}ms`, scrape_timeout: `${intervalMs}ms` },
-      scrape_configs: [
-        {
-          job_name: 'dcgm',
-          static_configs: Array.from({ length: fleet.nodes }, (_, target) => ({
-            targets: [`${fleet.host}:${fleet.port}`],
-            labels: { __metrics_path__: `/node/${target}/metrics`, instance: `node-${target}` },
-          })),
-        },
-      ],
-    };
-  }
+/** What makes vmagent or Prometheus read the pages of `fleet-server.ts`. */
+export function scrapeConfig(fleet: PeerOptions['fleet'], intervalMs: number) {
+  return {
+    global: { scrape_interval: `${intervalMs}ms`, scrape_timeout: `${intervalMs}ms` },
+    scrape_configs: [
+      {
+        job_name: 'dcgm',
+        static_configs: Array.from({ length: fleet.nodes }, (_, target) => ({
+          targets: [`${fleet.host}:${fleet.port}`],
+          labels: { __metrics_path__: `/node/${target}/metrics`, instance: `node-${target}` },
+        })),
+      },
+    ],
+  };
 }
 
 /** An agent on each node, all of them in one process, and an aggregator. */
