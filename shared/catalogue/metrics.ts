@@ -283,7 +283,12 @@ export const metrics: readonly Metric[] = [
   gauge('container_spec_memory_limit_bytes', 'By', 0, COUNT, 'Memory limit of a cgroup; absent where it has none'),
 
   // This product's own
-  gauge('gpu_health_score', '', 2, SCORE, 'Health of a GPU, 0 to 100, higher is better'),
+  gauge('gpufleet_health_score', '', 2, SCORE, 'Health of a GPU, 0 to 100, by dimension; `all` is the whole'),
+  gauge('gpufleet_health_state', '', 0, [0, 5], 'Health state of a GPU: 1 healthy, 2 degraded, 3 critical, 4 unknown, 5 flapping'),
+  gauge('gpufleet_health_severity', '', 0, [0, 2], 'Of the health state: 0 nothing to do, 1 degraded or flapping, 2 critical'),
+  gauge('gpufleet_health_confidence', '1', 4, [0, 1], 'Share of the health signals of a GPU that is known'),
+  gauge('gpufleet_anomaly_strength', '1', 2, COUNT, 'Strength of the open anomaly of a GPU, 0 without one; 1 is the threshold'),
+  gauge('gpufleet_node_health_score', '', 2, SCORE, 'Health of a node by its GPUs, 0 to 100'),
   gauge('gpufleet_node_up', '', 0, FLAG, 'Whether the agent of a node is connected'),
   gauge('up', '', 0, FLAG, 'Whether the last scrape of a source succeeded'),
   gauge('scrape_duration_seconds', 's', 6, [0, 86_400], 'How long the last scrape of a source took'),

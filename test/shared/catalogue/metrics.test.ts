@@ -22,7 +22,7 @@ test.each([
   ['gpu_io_bytes_per_second', 'gauge'],
   ['gpu_nvlink_throughput_bytes_per_second', 'gauge'],
   ['gpu_info', 'info'],
-  ['gpu_health_score', 'gauge'],
+  ['gpufleet_health_score', 'gauge'],
 ])('%s is a %s', (name, kind) => {
   expect(metricNamed(name)?.kind).toBe(kind);
 });

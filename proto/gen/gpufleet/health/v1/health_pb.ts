@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file gpufleet/health/v1/health.proto.
  */
 export const file_gpufleet_health_v1_health: GenFile = /*@__PURE__*/
-  fileDesc("Ch9ncHVmbGVldC9oZWFsdGgvdjEvaGVhbHRoLnByb3RvEhJncHVmbGVldC5oZWFsdGgudjEizQEKCUdwdUhlYWx0aBINCgVzY29yZRgBIAEoARIuCgVzdGF0ZRgCIAEoDjIfLmdwdWZsZWV0LmhlYWx0aC52MS5IZWFsdGhTdGF0ZRI9Cg1jb250cmlidXRpb25zGAMgAygLMiYuZ3B1ZmxlZXQuaGVhbHRoLnYxLkhlYWx0aENvbnRyaWJ1dGlvbhIQCghjb3ZlcmFnZRgEIAEoARIwCgxldmFsdWF0ZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqMBChJIZWFsdGhDb250cmlidXRpb24SNgoJZGltZW5zaW9uGAEgASgOMiMuZ3B1ZmxlZXQuaGVhbHRoLnYxLkhlYWx0aERpbWVuc2lvbhIOCgZzaWduYWwYAiABKAkSDQoFdmFsdWUYAyABKAESEQoJdGhyZXNob2xkGAQgASgBEg4KBnBvaW50cxgFIAEoARITCgtleHBsYW5hdGlvbhgGIAEoCSqVAQoLSGVhbHRoU3RhdGUSHAoYSEVBTFRIX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUSEVBTFRIX1NUQVRFX0hFQUxUSFkQARIZChVIRUFMVEhfU1RBVEVfREVHUkFERUQQAhIZChVIRUFMVEhfU1RBVEVfQ1JJVElDQUwQAxIYChRIRUFMVEhfU1RBVEVfVU5LTk9XThAEKs4BCg9IZWFsdGhEaW1lbnNpb24SIAocSEVBTFRIX0RJTUVOU0lPTl9VTlNQRUNJRklFRBAAEhsKF0hFQUxUSF9ESU1FTlNJT05fTUVNT1JZEAESHAoYSEVBTFRIX0RJTUVOU0lPTl9USEVSTUFMEAISGgoWSEVBTFRIX0RJTUVOU0lPTl9QT1dFUhADEiAKHEhFQUxUSF9ESU1FTlNJT05fUEVSRk9STUFOQ0UQBBIgChxIRUFMVEhfRElNRU5TSU9OX1JFTElBQklMSVRZEAViBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("Ch9ncHVmbGVldC9oZWFsdGgvdjEvaGVhbHRoLnByb3RvEhJncHVmbGVldC5oZWFsdGgudjEiswMKCUdwdUhlYWx0aBINCgVzY29yZRgBIAEoARIuCgVzdGF0ZRgCIAEoDjIfLmdwdWZsZWV0LmhlYWx0aC52MS5IZWFsdGhTdGF0ZRI9Cg1jb250cmlidXRpb25zGAMgAygLMiYuZ3B1ZmxlZXQuaGVhbHRoLnYxLkhlYWx0aENvbnRyaWJ1dGlvbhIQCghjb3ZlcmFnZRgEIAEoARIwCgxldmFsdWF0ZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjYKCmRpbWVuc2lvbnMYBiADKAsyIi5ncHVmbGVldC5oZWFsdGgudjEuRGltZW5zaW9uU2NvcmUSEgoKY29uZmlkZW5jZRgHIAEoARIUCgxsb3dlc3Rfc2NvcmUYCCABKAESDwoHcHJvZmlsZRgJIAEoCRIXCg9wcm9maWxlX3ZlcnNpb24YCiABKAkSLwoLc3RhdGVfc2luY2UYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCGZsYXBwaW5nGAwgASgIEhUKDW93ZXNfY2xlYXJpbmcYDSABKAgiaQoORGltZW5zaW9uU2NvcmUSNgoJZGltZW5zaW9uGAEgASgOMiMuZ3B1ZmxlZXQuaGVhbHRoLnYxLkhlYWx0aERpbWVuc2lvbhINCgVzY29yZRgCIAEoARIQCghjb3ZlcmFnZRgDIAEoASKzAQoSSGVhbHRoQ29udHJpYnV0aW9uEjYKCWRpbWVuc2lvbhgBIAEoDjIjLmdwdWZsZWV0LmhlYWx0aC52MS5IZWFsdGhEaW1lbnNpb24SDgoGc2lnbmFsGAIgASgJEg0KBXZhbHVlGAMgASgBEhEKCXRocmVzaG9sZBgEIAEoARIOCgZwb2ludHMYBSABKAESEwoLZXhwbGFuYXRpb24YBiABKAkSDgoGc291cmNlGAcgASgJKrABCgtIZWFsdGhTdGF0ZRIcChhIRUFMVEhfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRIRUFMVEhfU1RBVEVfSEVBTFRIWRABEhkKFUhFQUxUSF9TVEFURV9ERUdSQURFRBACEhkKFUhFQUxUSF9TVEFURV9DUklUSUNBTBADEhgKFEhFQUxUSF9TVEFURV9VTktOT1dOEAQSGQoVSEVBTFRIX1NUQVRFX0ZMQVBQSU5HEAUqzgEKD0hlYWx0aERpbWVuc2lvbhIgChxIRUFMVEhfRElNRU5TSU9OX1VOU1BFQ0lGSUVEEAASGwoXSEVBTFRIX0RJTUVOU0lPTl9NRU1PUlkQARIcChhIRUFMVEhfRElNRU5TSU9OX1RIRVJNQUwQAhIaChZIRUFMVEhfRElNRU5TSU9OX1BPV0VSEAMSIAocSEVBTFRIX0RJTUVOU0lPTl9QRVJGT1JNQU5DRRAEEiAKHEhFQUxUSF9ESU1FTlNJT05fUkVMSUFCSUxJVFkQBWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * How healthy one GPU is, and why. 100 - score = the sum of the contributions' points.
@@ -48,6 +48,56 @@ export type GpuHealth = Message<"gpufleet.health.v1.GpuHealth"> & {
    * @generated from field: google.protobuf.Timestamp evaluated_at = 5;
    */
   evaluatedAt?: Timestamp | undefined;
+
+  /**
+   * @generated from field: repeated gpufleet.health.v1.DimensionScore dimensions = 6;
+   */
+  dimensions: DimensionScore[];
+
+  /**
+   * Share of the signals that is known, by how much each could take off the score, 0 to 1.
+   *
+   * @generated from field: double confidence = 7;
+   */
+  confidence: number;
+
+  /**
+   * The score if every required signal that is not known were at its worst; the score itself where all are known.
+   *
+   * @generated from field: double lowest_score = 8;
+   */
+  lowestScore: number;
+
+  /**
+   * Profile that the model was judged by, and its version.
+   *
+   * @generated from field: string profile = 9;
+   */
+  profile: string;
+
+  /**
+   * @generated from field: string profile_version = 10;
+   */
+  profileVersion: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp state_since = 11;
+   */
+  stateSince?: Timestamp | undefined;
+
+  /**
+   * Changed too often within a day: held in its state.
+   *
+   * @generated from field: bool flapping = 12;
+   */
+  flapping: boolean;
+
+  /**
+   * Critical by a hard cap: only a passed check, a repair or an operator ends that.
+   *
+   * @generated from field: bool owes_clearing = 13;
+   */
+  owesClearing: boolean;
 };
 
 /**
@@ -56,6 +106,37 @@ export type GpuHealth = Message<"gpufleet.health.v1.GpuHealth"> & {
  */
 export const GpuHealthSchema: GenMessage<GpuHealth> = /*@__PURE__*/
   messageDesc(file_gpufleet_health_v1_health, 0);
+
+/**
+ * @generated from message gpufleet.health.v1.DimensionScore
+ */
+export type DimensionScore = Message<"gpufleet.health.v1.DimensionScore"> & {
+  /**
+   * @generated from field: gpufleet.health.v1.HealthDimension dimension = 1;
+   */
+  dimension: HealthDimension;
+
+  /**
+   * 0 to 100, before hard caps.
+   *
+   * @generated from field: double score = 2;
+   */
+  score: number;
+
+  /**
+   * Share of its signals that is known, 0 to 1.
+   *
+   * @generated from field: double coverage = 3;
+   */
+  coverage: number;
+};
+
+/**
+ * Describes the message gpufleet.health.v1.DimensionScore.
+ * Use `create(DimensionScoreSchema)` to create a new message.
+ */
+export const DimensionScoreSchema: GenMessage<DimensionScore> = /*@__PURE__*/
+  messageDesc(file_gpufleet_health_v1_health, 1);
 
 /**
  * What one signal took off the score.
@@ -98,6 +179,13 @@ export type HealthContribution = Message<"gpufleet.health.v1.HealthContribution"
    * @generated from field: string explanation = 6;
    */
   explanation: string;
+
+  /**
+   * Where the threshold comes from; "unverified" where nobody published it.
+   *
+   * @generated from field: string source = 7;
+   */
+  source: string;
 };
 
 /**
@@ -105,7 +193,7 @@ export type HealthContribution = Message<"gpufleet.health.v1.HealthContribution"
  * Use `create(HealthContributionSchema)` to create a new message.
  */
 export const HealthContributionSchema: GenMessage<HealthContribution> = /*@__PURE__*/
-  messageDesc(file_gpufleet_health_v1_health, 1);
+  messageDesc(file_gpufleet_health_v1_health, 2);
 
 /**
  * @generated from enum gpufleet.health.v1.HealthState
@@ -137,6 +225,13 @@ export const HealthState = {
    * @generated from enum value: HEALTH_STATE_UNKNOWN = 4;
    */
   UNKNOWN: 4,
+
+  /**
+   * Changed too often within a day: held in the worse state, not healthy. A critical one is shown as critical.
+   *
+   * @generated from enum value: HEALTH_STATE_FLAPPING = 5;
+   */
+  FLAPPING: 5,
 } as const;
 
 /**
