@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Labels } from '#shared/model/dictionary.ts';
-import { LinearRegex, type RegexMatch } from './linear-regex.ts';
+import { LinearRegex, type RegexMatch } from '#shared/regex/linear-regex.ts';
 import type { RelabelSettings } from './settings.ts';
 
 /** A series as relabelling sees it. */

@@ -25,6 +25,9 @@ const SOFTWARE_CLOCK_SHARE = 0.75;
 /** Deviation of the power that the regulator settles at, and of one instant's reading around it. */
 const REGULATOR_NOISE = 0.004;
 const INSTANT_NOISE = 0.008;
+/** Of the load's wander, what is left of it after a second, and the deviation of what comes to it in one. */
+const WANDER_KEPT = 0.9;
+const WANDER_NOISE = 0.004;
 /** °C of the memory above the inlet without load, and for each share of the power limit. */
 const MEMORY_IDLE_CELSIUS = 7;
 const MEMORY_LOAD_CELSIUS = 36;
@@ -49,23 +52,30 @@ export interface Response {
   readonly powerMean: number;
   readonly core: number;
   readonly memory: number;
+  /** Of the load's wander: what is left of it, and the deviation of what comes to it. */
+  readonly wanderKept: number;
+  readonly wanderNoise: number;
 }
 
 export function responseOf(seconds: number): Response {
   const power = 1 - Math.exp(-seconds / POWER_SECONDS);
+  const wanderKept = WANDER_KEPT ** seconds;
   return {
     seconds,
     power,
     powerMean: (POWER_SECONDS / seconds) * power,
     core: 1 - Math.exp(-seconds / CORE_SECONDS),
     memory: 1 - Math.exp(-seconds / MEMORY_SECONDS),
+    wanderKept,
+    // The wander's deviation over a long time is the same in steps of any length.
+    wanderNoise: WANDER_NOISE * Math.sqrt((1 - wanderKept ** 2) / (1 - WANDER_KEPT ** 2)),
   };
 }
 
 /**
  * One board: load sets the clock and the power that it asks for; the power limit and the temperature hold the
  * clock down; power heats core and memory; energy integrates power. Stepped by its node, at most a second at a
- * time unless a pause was long.
+ * time unless a pause was long or the machine asks for coarser steps.
  */
 export class SimulatedGpu {
   readonly profile: GpuProfile;
@@ -172,7 +182,7 @@ export class SimulatedGpu {
 
   /** `slowest`: the lowest pace of the node's boards. They compute together, and wait for it. */
   step(load: Workload, inletCelsius: number, slowest: number, response: Response): void {
-    this.#takeLoad(load, slowest);
+    this.#takeLoad(load, slowest, response);
     const wantedWatts = this.#setClock();
     this.#draw(wantedWatts, response);
     this.coreCelsius += (this.#settledCore(inletCelsius) - this.coreCelsius) * response.core;
@@ -183,9 +193,9 @@ export class SimulatedGpu {
     if (this.conditions.unloaded) this.#beginCounting();
   }
 
-  #takeLoad(load: Workload, slowest: number): void {
+  #takeLoad(load: Workload, slowest: number, { wanderKept, wanderNoise }: Response): void {
     const { conditions, profile } = this;
-    this.#wander = 0.9 * this.#wander + 0.004 * this.#random.normal();
+    this.#wander = wanderKept * this.#wander + wanderNoise * this.#random.normal();
     const working = conditions.lost ? 0 : 1;
     const own = this.#loadSpread + this.#wander;
     // One that waits for its peers spins in the collective: busy, without work for its SMs.

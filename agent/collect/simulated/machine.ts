@@ -26,6 +26,11 @@ export interface MachineOptions {
   readonly faultRate?: number;
   /** `jobs` where not given. */
   readonly load?: LoadPattern;
+  /**
+   * Longest step of the physics, seconds; 1 where not given. Longer ones are cheaper, and about right for reads far
+   * apart: work changes with the steps, and power is the mean over the last one.
+   */
+  readonly stepSeconds?: number;
 }
 
 export const MAX_GPUS = 16;
@@ -51,14 +56,14 @@ export class Machine {
 
   /** Throws `invalid_config` where a scripted fault or the number of GPUs is not possible. */
   constructor(options: MachineOptions) {
-    const { node, gpus = 8, model = 'H100', seed = 1, intervalMs, load } = options;
+    const { node, gpus = 8, model = 'H100', seed = 1, intervalMs, load, stepSeconds } = options;
     if (!Number.isInteger(gpus) || gpus < 1 || gpus > MAX_GPUS) {
       throw new FleetError('invalid_config', `Cannot simulate ${gpus} GPUs: 1 to ${MAX_GPUS} are possible`);
     }
     this.name = node;
     this.profile = GPU_PROFILES[model];
     this.#intervalMs = intervalMs;
-    this.node = new SimulatedNode(this.profile, gpus, seed, node, load);
+    this.node = new SimulatedNode(this.profile, gpus, seed, node, load, stepSeconds);
     this.boards = Array.from({ length: gpus }, (_, i) =>
       boardOf(i, this.profile, new Prng(seed, node, 'board', i)),
     );

@@ -4,7 +4,7 @@ import type { GpuProfile } from './profiles.ts';
 import { Training } from './training.ts';
 import { type LoadPattern, Workload } from './workload.ts';
 
-/** The physics move in steps of at most this, so that a checkpoint of seconds is felt at any interval ... */
+/** The physics move in steps of at most this where not told otherwise, so that a checkpoint of seconds is felt at any interval ... */
 const STEP_SECONDS = 1;
 /** ... but in no more steps than these: a long pause is walked in longer ones, which the responses allow. */
 const MAX_STEPS = 600;
@@ -23,9 +23,20 @@ export class SimulatedNode {
   #now = 0;
   readonly #inletCelsius: number;
   readonly #dayPhase: number;
-  #response: Response = responseOf(STEP_SECONDS);
+  readonly #stepSeconds: number;
+  #response: Response;
 
-  constructor(profile: GpuProfile, gpus: number, seed: number, name: string, load: LoadPattern = 'jobs') {
+  /** `stepSeconds`: longest step of the physics; a second where not given. */
+  constructor(
+    profile: GpuProfile,
+    gpus: number,
+    seed: number,
+    name: string,
+    load: LoadPattern = 'jobs',
+    stepSeconds: number = STEP_SECONDS,
+  ) {
+    this.#stepSeconds = stepSeconds;
+    this.#response = responseOf(stepSeconds);
     const random = new Prng(seed, name, 'chassis');
     this.#inletCelsius = random.between(22.5, 25);
     this.#dayPhase = random.between(0, 2 * Math.PI);
@@ -40,7 +51,7 @@ export class SimulatedNode {
 
   advance(seconds: number): void {
     if (seconds <= 0) return;
-    const steps = Math.min(MAX_STEPS, Math.ceil(seconds / STEP_SECONDS));
+    const steps = Math.min(MAX_STEPS, Math.ceil(seconds / this.#stepSeconds));
     const step = seconds / steps;
     if (step !== this.#response.seconds) this.#response = responseOf(step);
     for (let i = 0; i < steps; i++) {
