@@ -1,7 +1,7 @@
 import { type Alert, AlertSchema, AlertState, Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
-import { age, alertState, severity, severityColour } from './format.ts';
-import { allPages, type CommandContext, jsonOf, writeJson } from './output.ts';
-import { type Column, renderTable } from './table.ts';
+import { age, alertState, plain, severity, severityColour } from './format.ts';
+import { allPages, type CommandContext, jsonOf, writeJson, writeTable } from './output.ts';
+import type { Column } from './table.ts';
 
 export interface AlertOptions {
   readonly active?: boolean;
@@ -30,7 +30,7 @@ export async function alerts({ client, output, now }: CommandContext, options: A
   }, options.limit);
   if (output.json) return writeJson(output, { alerts: found.map((alert) => jsonOf(AlertSchema, alert)) });
   if (found.length === 0) return output.write(options.active ? 'no active alerts\n' : 'no alerts\n');
-  output.write(renderTable(alertColumns(output.paint, now()), found));
+  writeTable(output, alertColumns(output.paint, now()), found);
 }
 
 /** `gpufleet alerts --watch`: what is active, then each transition, until Ctrl-C. */
@@ -90,7 +90,7 @@ function alertLine(alert: Alert, paint: CommandContext['output']['paint']): stri
   const time =
     alert.updatedAt === undefined ? '' : new Date(Number(alert.updatedAt.seconds) * 1000).toISOString();
   const where = alert.gpu === '' ? alert.node : `${alert.node}/${alert.gpu}`;
-  return `${time}  ${paint(severityColour(alert.severity), severity(alert.severity).padEnd(8))}  ${stateOf(alert).padEnd(8)}  ${where}  ${alert.rule}  ${alert.summary}`;
+  return `${time}  ${paint(severityColour(alert.severity), severity(alert.severity).padEnd(8))}  ${stateOf(alert).padEnd(8)}  ${plain(`${where}  ${alert.rule}  ${alert.summary}`)}`;
 }
 
 function stateOf(alert: Alert): string {

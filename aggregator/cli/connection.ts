@@ -2,9 +2,17 @@ import { readFileSync } from 'node:fs';
 import { type Client, Code, ConnectError, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { FleetService } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
+import { HealthService } from '#proto/gpufleet/health/v1/health_service_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
+import { plain } from './format.ts';
 
 export type FleetClient = Client<typeof FleetService>;
+export type HealthClient = Client<typeof HealthService>;
+
+export interface Clients {
+  readonly client: FleetClient;
+  readonly health: HealthClient;
+}
 
 export interface ConnectionOptions {
   /** http:// or https:// */
@@ -16,8 +24,8 @@ export interface ConnectionOptions {
   readonly timeoutMs: number;
 }
 
-/** A client of an aggregator. Throws `invalid_config` for an address or file that cannot be used. */
-export function connect({ server, token, tokenFile, ca, timeoutMs }: ConnectionOptions): FleetClient {
+/** Clients of an aggregator, on one connection. Throws `invalid_config` for an address or file that cannot be used. */
+export function connect({ server, token, tokenFile, ca, timeoutMs }: ConnectionOptions): Clients {
   if (!/^https?:\/\//.test(server) || !URL.canParse(server)) {
     throw new FleetError(
       'invalid_config',
@@ -25,20 +33,18 @@ export function connect({ server, token, tokenFile, ca, timeoutMs }: ConnectionO
     );
   }
   const bearer = token ?? (tokenFile === undefined ? undefined : tokenOf(readText(tokenFile), tokenFile));
-  return createClient(
-    FleetService,
-    createGrpcTransport({
-      baseUrl: server,
-      defaultTimeoutMs: timeoutMs,
-      ...(ca !== undefined && { nodeOptions: { ca: readText(ca) } }),
-      interceptors: [
-        (next) => (request) => {
-          if (bearer !== undefined) request.header.set('authorization', `Bearer ${bearer}`);
-          return next(request);
-        },
-      ],
-    }),
-  );
+  const transport = createGrpcTransport({
+    baseUrl: server,
+    defaultTimeoutMs: timeoutMs,
+    ...(ca !== undefined && { nodeOptions: { ca: readText(ca) } }),
+    interceptors: [
+      (next) => (request) => {
+        if (bearer !== undefined) request.header.set('authorization', `Bearer ${bearer}`);
+        return next(request);
+      },
+    ],
+  });
+  return { client: createClient(FleetService, transport), health: createClient(HealthService, transport) };
 }
 
 /** A file with a bare token, or a token file of an aggregator: then the first operator's, else the first. */
@@ -81,8 +87,8 @@ export function sentenceOf(error: unknown, server: string): string {
   if (error instanceof FleetError) return error.message;
   const { rawMessage, code } = ConnectError.from(error);
   if (code === Code.Unavailable || code === Code.DeadlineExceeded)
-    return `Cannot reach the aggregator at ${server}: ${rawMessage}`;
-  return rawMessage;
+    return `Cannot reach the aggregator at ${server}: ${plain(rawMessage)}`;
+  return plain(rawMessage);
 }
 
 function readText(file: string): string {

@@ -1,9 +1,7 @@
 import { type DeadLetter, DeadLetterSchema } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
-import { plain } from './format.ts';
 import { timeText } from './losses.ts';
-import { allPages, type CommandContext, jsonOf, writeJson } from './output.ts';
-import { renderTable } from './table.ts';
+import { allPages, type CommandContext, jsonOf, writeJson, writeTable } from './output.ts';
 
 export interface DeadLetterFilter {
   readonly node?: string;
@@ -30,20 +28,19 @@ export async function deadLetters(context: CommandContext, filter: DeadLetterFil
   if (output.json)
     return writeJson(output, { dead_letters: found.map((letter) => jsonOf(DeadLetterSchema, letter)) });
   if (found.length === 0) return output.write('no dead letters\n');
-  output.write(
-    renderTable<DeadLetter>(
-      [
-        { title: 'ID', cell: ({ id }) => id },
-        { title: 'RECORDED', cell: ({ recordedAt }) => timeText(recordedAt) },
-        { title: 'NODE', cell: ({ node }) => plain(node) },
-        { title: 'SAMPLES', cell: ({ samples }) => String(samples), align: 'right' },
-        { title: 'FROM', cell: ({ from }) => timeText(from) },
-        { title: 'TO', cell: ({ to }) => timeText(to) },
-        { title: 'SERIES', cell: ({ series }) => plain(series) },
-        { title: 'ANSWER', cell: ({ status, answer }) => `${status} ${plain(answer)}` },
-      ],
-      found,
-    ),
+  writeTable<DeadLetter>(
+    output,
+    [
+      { title: 'ID', cell: ({ id }) => id },
+      { title: 'RECORDED', cell: ({ recordedAt }) => timeText(recordedAt) },
+      { title: 'NODE', cell: ({ node }) => node },
+      { title: 'SAMPLES', cell: ({ samples }) => String(samples), align: 'right' },
+      { title: 'FROM', cell: ({ from }) => timeText(from) },
+      { title: 'TO', cell: ({ to }) => timeText(to) },
+      { title: 'SERIES', cell: ({ series }) => series },
+      { title: 'ANSWER', cell: ({ status, answer }) => `${status} ${answer}` },
+    ],
+    found,
   );
 }
 

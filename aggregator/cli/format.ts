@@ -43,7 +43,13 @@ export function power({ powerWatts, powerLimitWatts }: Pick<Gpu, 'powerWatts' | 
 
 /** Text of others on one line: a series' label or a server's answer must not move the cursor of a terminal. */
 export function plain(text: string): string {
-  return text.replaceAll(/\p{C}+/gu, ' ').trim();
+  return text.replaceAll(/\p{C}+/gu, ' ');
+}
+
+/** As Prometheus writes them, `{sensor="core"}`; empty where there are none. */
+export function labelText(labels: Readonly<Record<string, string>>): string {
+  const all = Object.entries(labels);
+  return all.length === 0 ? '' : `{${all.map(([name, value]) => `${name}="${value}"`).join(',')}}`;
 }
 
 const GIB = 2 ** 30;
@@ -88,7 +94,7 @@ export const paintWith =
 
 export function healthColour(state: HealthState | undefined): Colour {
   if (state === HealthState.HEALTHY) return 'green';
-  if (state === HealthState.DEGRADED) return 'yellow';
+  if (state === HealthState.DEGRADED || state === HealthState.FLAPPING) return 'yellow';
   return state === HealthState.CRITICAL ? 'red' : 'grey';
 }
 

@@ -1,8 +1,7 @@
 import { type Timestamp, timestampDate, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { type Loss, LossSchema } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
-import { plain, UNKNOWN } from './format.ts';
-import { allPages, type CommandContext, jsonOf, writeJson } from './output.ts';
-import { renderTable } from './table.ts';
+import { UNKNOWN } from './format.ts';
+import { allPages, type CommandContext, jsonOf, writeJson, writeTable } from './output.ts';
 
 export interface LossOptions {
   readonly node?: string;
@@ -34,23 +33,22 @@ export async function losses(
     return writeJson(output, { losses: rows, total, samples: String(samples) });
   }
   if (found.length === 0) return output.write('nothing is lost\n');
-  output.write(
-    renderTable<Loss>(
-      [
-        { title: 'RECORDED', cell: (loss) => timeText(loss.recordedAt) },
-        { title: 'NODE', cell: (loss) => plain(loss.node) },
-        { title: 'FROM', cell: (loss) => timeText(loss.from) },
-        { title: 'TO', cell: (loss) => timeText(loss.to) },
-        {
-          title: 'SAMPLES',
-          cell: (loss) => `${loss.estimated ? '~' : ''}${loss.samples}`,
-          align: 'right',
-        },
-        { title: 'REASON', cell: (loss) => plain(loss.reason) },
-        { title: 'DETAIL', cell: (loss) => plain(loss.detail) },
-      ],
-      found,
-    ),
+  writeTable<Loss>(
+    output,
+    [
+      { title: 'RECORDED', cell: (loss) => timeText(loss.recordedAt) },
+      { title: 'NODE', cell: (loss) => loss.node },
+      { title: 'FROM', cell: (loss) => timeText(loss.from) },
+      { title: 'TO', cell: (loss) => timeText(loss.to) },
+      {
+        title: 'SAMPLES',
+        cell: (loss) => `${loss.estimated ? '~' : ''}${loss.samples}`,
+        align: 'right',
+      },
+      { title: 'REASON', cell: (loss) => loss.reason },
+      { title: 'DETAIL', cell: (loss) => loss.detail },
+    ],
+    found,
   );
   const shown = found.length < total ? `, of which ${found.length} are shown` : '';
   output.write(`${samples} samples lost in ${total} ${total === 1 ? 'entry' : 'entries'}${shown}\n`);

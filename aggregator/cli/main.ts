@@ -8,6 +8,7 @@ import { type DeadLetterFilter, deadLetters, replayDeadLetters } from './dead-le
 import { paintWith } from './format.ts';
 import { gpu } from './gpu.ts';
 import { gpus } from './gpus.ts';
+import { addHealthCommands } from './health-commands.ts';
 import { type LossOptions, losses } from './losses.ts';
 import { momentOf } from './moment.ts';
 import { nodes } from './nodes.ts';
@@ -74,6 +75,12 @@ Examples:
   gpufleet losses --since 24h
   gpufleet replay --from 2h --comment "store restored from its backup"
   gpufleet dead-letters
+  gpufleet health
+  gpufleet transitions --since 24h --to critical
+  gpufleet anomalies
+  gpufleet mark gpu-017 drained --why "fan on order" --until 2d
+  gpufleet clear GPU-5f0c... --cause repair --why "board replaced"
+  gpufleet inject gpu-017/3
   gpufleet top
 
 Exit codes: 0 good, 1 error, 2 usage, 3 not found, 4 no or wrong token or not allowed, 5 the aggregator cannot be reached.`,
@@ -179,6 +186,8 @@ program
   )
   .action(({ interval }: { interval: number }) => run((context) => top(context, interval)));
 
+addHealthCommands(program, { run, moment, count });
+
 await program.parseAsync(process.argv);
 
 async function run(command: (context: CommandContext) => Promise<void>): Promise<void> {
@@ -190,9 +199,8 @@ async function run(command: (context: CommandContext) => Promise<void>): Promise
   process.stdout.on('error', () => process.exit(EXIT.ok));
   listenForQuit(stop);
   try {
-    const client = connect({ server, token, tokenFile, ca, timeoutMs: timeout });
     await command({
-      client,
+      ...connect({ server, token, tokenFile, ca, timeoutMs: timeout }),
       output: outputTo(process.stdout, json ?? false),
       signal: stop.signal,
       now: Date.now,

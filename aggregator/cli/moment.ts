@@ -9,10 +9,19 @@ const MAX_TIME_MS = 253_402_300_799_999;
  * Undefined for anything else.
  */
 export function momentOf(text: string, nowMs: number): number | undefined {
-  const ago = parseDuration(text);
+  return momentFrom(text, nowMs, -1);
+}
+
+/** The same for an end, where a span counts from now on (`2h`). */
+export function endOf(text: string, nowMs: number): number | undefined {
+  return momentFrom(text, nowMs, 1);
+}
+
+function momentFrom(text: string, nowMs: number, direction: 1 | -1): number | undefined {
+  const span = parseDuration(text);
   const ms =
-    ago !== undefined
-      ? nowMs - ago
+    span !== undefined
+      ? nowMs + direction * span
       : RFC_3339.test(text)
         ? Date.parse(text)
         : /^\d{9,12}(\.\d+)?$/.test(text)

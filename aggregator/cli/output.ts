@@ -1,6 +1,7 @@
 import { type DescMessage, type MessageShape, toJson } from '@bufbuild/protobuf';
-import type { FleetClient } from './connection.ts';
+import type { Clients } from './connection.ts';
 import type { Paint } from './format.ts';
+import { type Column, renderTable } from './table.ts';
 
 /** Where a command's output goes, and how it should look. */
 export interface Output {
@@ -12,8 +13,7 @@ export interface Output {
   write(text: string): void;
 }
 
-export interface CommandContext {
-  readonly client: FleetClient;
+export interface CommandContext extends Clients {
   readonly output: Output;
   /** Aborts on Ctrl-C. */
   readonly signal: AbortSignal;
@@ -27,6 +27,16 @@ export function jsonOf<Schema extends DescMessage>(schema: Schema, message: Mess
 
 export function writeJson(output: Output, value: unknown): void {
   output.write(`${JSON.stringify(value)}\n`);
+}
+
+/** Of the terminal; without end where another program reads. */
+export function widthOf({ isTerminal, columns }: Output): number {
+  return isTerminal ? columns : Number.POSITIVE_INFINITY;
+}
+
+/** A table that fits the terminal; all of it, a line a row, where another program reads. */
+export function writeTable<Row>(output: Output, columns: readonly Column<Row>[], rows: readonly Row[]): void {
+  output.write(renderTable(columns, rows, widthOf(output)));
 }
 
 const PAGE = 1000;

@@ -68,7 +68,7 @@ async function read({ client }: CommandContext): Promise<Fleet> {
   return { nodes, gpus: await listGpus(client, {}) };
 }
 
-/** Critical before degraded before unknown before healthy; then by score, then the busiest. */
+/** Critical before degraded and flapping before unknown before healthy; then by score, then the busiest. */
 export function worstFirst(gpus: readonly Gpu[]): Gpu[] {
   const rank = ({ health }: Gpu): number => RANKS[health?.state ?? HealthState.UNKNOWN] ?? 2;
   return [...gpus].sort(
@@ -85,11 +85,11 @@ export function worstFirst(gpus: readonly Gpu[]): Gpu[] {
 const RANKS: Partial<Record<HealthState, number>> = {
   [HealthState.CRITICAL]: 0,
   [HealthState.DEGRADED]: 1,
+  [HealthState.FLAPPING]: 1,
   [HealthState.UNKNOWN]: 2,
   [HealthState.HEALTHY]: 3,
 };
 
-/** Columns in the order in which they are given up when the terminal is narrow: the last go first. */
 function columnsOf(paint: Paint): readonly Column<Gpu>[] {
   return [
     { title: 'NODE', cell: (gpu) => gpu.node },
@@ -99,20 +99,22 @@ function columnsOf(paint: Paint): readonly Column<Gpu>[] {
       cell: (gpu) => `${score(gpu).padStart(3)} ${healthState(gpu.health?.state)}`,
       style: (gpu, text) => paint(healthColour(gpu.health?.state), text),
     },
-    { title: '°C', cell: (gpu) => number(gpu.temperatureCelsius), align: 'right' },
-    { title: 'WATT/LIMIT', cell: power, align: 'right' },
+    { title: '°C', cell: (gpu) => number(gpu.temperatureCelsius), align: 'right', spare: 6 },
+    { title: 'WATT/LIMIT', cell: power, align: 'right', spare: 5 },
     {
       title: 'BUSY',
+      spare: 4,
       cell: (gpu) => `${bar(gpu.utilizationRatio, BAR)} ${percent(gpu.utilizationRatio).padStart(3)}%`,
     },
     {
       title: 'ALERTS',
+      spare: 3,
       cell: (gpu) => String(gpu.firingAlerts),
       align: 'right',
       style: (gpu, text) => (gpu.firingAlerts > 0 ? paint('red', text) : text),
     },
-    { title: 'MEMORY GiB', cell: (gpu) => `${bar(memoryRatio(gpu), BAR)} ${memory(gpu)}` },
-    { title: 'MODEL', cell: (gpu) => gpu.model },
+    { title: 'MEMORY GiB', cell: (gpu) => `${bar(memoryRatio(gpu), BAR)} ${memory(gpu)}`, spare: 2 },
+    { title: 'MODEL', cell: (gpu) => gpu.model, spare: 1 },
   ];
 }
 
@@ -123,16 +125,7 @@ export function renderScreen({ nodes, gpus }: Fleet, paint: Paint, width: number
   const watts = gpus.reduce((sum, { powerWatts }) => sum + (powerWatts ?? 0), 0);
   const head = `${up}/${nodes.length} nodes up  ${gpus.length} GPUs  ${alerts} alerts  ${(watts / 1000).toFixed(1)} kW`;
   const rows = worstFirst(gpus).slice(0, Math.max(0, height - 3));
-  const plain: Paint = (_, text) => text;
-  let count = columnsOf(plain).length;
-  const widthWith = (columns: number): number =>
-    Math.max(
-      ...renderTable(columnsOf(plain).slice(0, columns), rows)
-        .split('\n')
-        .map((line) => line.length),
-    );
-  while (count > 3 && widthWith(count) > width) count--;
-  const table = renderTable(columnsOf(paint).slice(0, count), rows);
+  const table = renderTable(columnsOf(paint), rows, width);
   const hidden = gpus.length - rows.length;
   const more = hidden > 0 ? `and ${hidden} more, healthier\n` : '';
   return `${paint('bold', head.slice(0, width))}\n${table}${more}`;

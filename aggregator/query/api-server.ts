@@ -10,6 +10,7 @@ import { createServer as createTcp, type Server, type Socket } from 'node:net';
 import { createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { FleetService } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
+import { HealthService } from '#proto/gpufleet/health/v1/health_service_pb.ts';
 import { Health } from '#proto/grpc/health/v1/health_pb.ts';
 import { ServerReflection } from '#proto/grpc/reflection/v1/reflection_pb.ts';
 import { type Address, showAddress } from '#shared/config/values.ts';
@@ -18,10 +19,11 @@ import { counter, type Registry } from '#shared/instruments/registry.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { ListenerTls } from '#shared/security/listener-tls.ts';
 import { AlertWatches } from './alert-watch.ts';
-import { type AccessOptions, AccessRules, accessInterceptor, authorizationKey } from './callers.ts';
+import { type AccessOptions, AccessRules, accessInterceptor, authorizationKey, nameOf } from './callers.ts';
 import { crossOriginHeaders, PREFLIGHT_HEADERS } from './cross-origin.ts';
 import { fleetService } from './fleet-service.ts';
 import type { FleetView } from './fleet-view.ts';
+import { fleetHealthService } from './health-service.ts';
 import { type GuardOptions, guardRequest } from './request-guard.ts';
 import { errorAnswer, MethodNotAllowed, matchRoute } from './rest.ts';
 import { healthService, reflectionService } from './standard-services.ts';
@@ -81,10 +83,11 @@ export class ApiServer implements AsyncDisposable {
       help: 'Requests by kind (rpc, rest, other) and HTTP status class.',
       labelNames: ['kind', 'status'],
     });
-    const services = [FleetService, Health, ServerReflection];
+    const services = [FleetService, HealthService, Health, ServerReflection];
     this.#rpc = connectNodeAdapter({
       routes: (router) => {
         router.service(FleetService, fleetService(options.view, new AlertWatches(options.view)));
+        router.service(HealthService, fleetHealthService(options.view.health));
         router.service(Health, healthService(services));
         router.service(ServerReflection, reflectionService(services));
       },
@@ -255,9 +258,10 @@ export class ApiServer implements AsyncDisposable {
         path,
         query: new URLSearchParams(request.url?.slice(path.length)),
         body: undefined as unknown,
+        by: '',
       };
       const route = matchRoute(wanted);
-      this.#rules.require(route.access, request.headers.authorization);
+      wanted.by = nameOf(this.#rules.require(route.access, request.headers.authorization));
       if (wanted.method === 'POST') wanted.body = await readJson(request);
       send(request, response, { status: 200, body: await route.answer(this.#options.view, wanted) });
     } catch (error) {

@@ -1,5 +1,6 @@
 import { Code, ConnectError, createContextKey, type Interceptor } from '@connectrpc/connect';
 import { FleetService } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
+import { HealthService } from '#proto/gpufleet/health/v1/health_service_pb.ts';
 import { Health } from '#proto/grpc/health/v1/health_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import { bearerOf, type Caller } from '#shared/security/tokens.ts';
@@ -25,18 +26,18 @@ export class AccessRules {
     this.#options = options;
   }
 
-  /** Throws `unauthenticated` or `permission_denied`. */
-  require(access: Access, authorization: string | undefined): void {
-    if (access === 'open') return;
+  /** Who asks, undefined where nobody said. Throws `unauthenticated` or `permission_denied`. */
+  require(access: Access, authorization: string | undefined): Caller | undefined {
+    if (access === 'open') return undefined;
     const { check, anonymousRead } = this.#options;
     const token = bearerOf(authorization);
     const caller = check?.(token);
     if (token !== undefined && check && !caller)
       throw new FleetError('unauthenticated', 'Cannot answer: the token is wrong');
     if (access === 'read') {
-      if (caller?.role === 'viewer' || caller?.role === 'operator') return;
-      if (!caller && (!check || anonymousRead)) return;
-    } else if (caller?.role === 'operator') return;
+      if (caller?.role === 'viewer' || caller?.role === 'operator') return caller;
+      if (!caller && (!check || anonymousRead)) return undefined;
+    } else if (caller?.role === 'operator') return caller;
     if (!check)
       throw new FleetError('permission_denied', 'Cannot write: no token file is configured (api.tokens)');
     if (!caller) throw new FleetError('unauthenticated', `Cannot answer: a token is needed to ${access}`);
@@ -47,10 +48,19 @@ export class AccessRules {
 /** The Authorization header of a request, for the handlers' interceptor. */
 export const authorizationKey = createContextKey<string | undefined>(undefined);
 
+/** The name of who asks, or the role of a token without one; empty where nobody said. */
+export const callerKey = createContextKey<string>('');
+
 const WRITES = new Set<string>(
-  [FleetService.method.resolveAlert, FleetService.method.replay, FleetService.method.replayDeadLetters].map(
-    ({ name }) => name,
-  ),
+  [
+    FleetService.method.resolveAlert,
+    FleetService.method.replay,
+    FleetService.method.replayDeadLetters,
+    HealthService.method.markNode,
+    HealthService.method.unmarkNode,
+    HealthService.method.clearGpu,
+    HealthService.method.injectAnomaly,
+  ].map(({ name }) => name),
 );
 
 export function accessInterceptor(rules: AccessRules): Interceptor {
@@ -62,12 +72,18 @@ export function accessInterceptor(rules: AccessRules): Interceptor {
           ? 'write'
           : 'read';
     try {
-      rules.require(access, request.contextValues.get(authorizationKey));
+      const caller = rules.require(access, request.contextValues.get(authorizationKey));
+      request.contextValues.set(callerKey, nameOf(caller));
     } catch (error) {
       throw toConnectError(error);
     }
     return next(request);
   };
+}
+
+/** Of a caller, for the record. */
+export function nameOf(caller: Caller | undefined): string {
+  return caller === undefined ? '' : caller.name || caller.role;
 }
 
 const CODES: Partial<Record<FleetError['code'], Code>> = {

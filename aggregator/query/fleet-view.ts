@@ -8,12 +8,14 @@ import type {
   NodeState,
 } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import type { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
+import type { HealthView } from './health-view.ts';
 
 /**
  * The fleet as queries need it. Rows are cheap and sorted by key; a message is put together only for the rows of
  * a page. Everything is read at the moment of the call.
  */
 export interface FleetView {
+  readonly health: HealthView;
   nodes(): readonly NodeRow[];
   node(name: string): NodeRow | undefined;
   gpu(uuid: string): GpuRow | undefined;

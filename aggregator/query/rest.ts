@@ -1,4 +1,4 @@
-import { create, type DescMessage, type MessageShape, toJson } from '@bufbuild/protobuf';
+import { create } from '@bufbuild/protobuf';
 import { AlertSchema, AlertState, Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import {
   GetNodeResponseSchema,
@@ -16,31 +16,26 @@ import { ACTIVE, enumValue, filterAlerts } from './alert-filter.ts';
 import type { Access } from './callers.ts';
 import { resolveAlert } from './fleet-service.ts';
 import type { FleetView, NodeRow } from './fleet-view.ts';
+import { HEALTH_ROUTES } from './health-routes.ts';
 import { listDeadLetters, listLosses, parseTime, replayDeadLetters, requestReplay } from './loss-requests.ts';
-import { decodeToken, encodeToken, MAX_PAGE, pageOf, pageSize } from './paging.ts';
+import { decodeToken, encodeToken, pageOf, pageSize } from './paging.ts';
+import {
+  fieldsOf,
+  json,
+  PAGE,
+  pageIn,
+  type RestRequest,
+  type Route,
+  sizeOf,
+  timeIn,
+  tokenOf,
+  wrongBody,
+} from './rest-route.ts';
 
-export interface RestRequest {
-  readonly method: string;
-  readonly path: string;
-  readonly query: URLSearchParams;
-  /** Parsed JSON, or undefined where there is no body. */
-  readonly body: unknown;
-}
-
-interface Route {
-  readonly method: 'GET' | 'POST';
-  readonly path: RegExp;
-  readonly access: Access;
-  /** Query parameters that it knows: another one is a mistake, and is said. */
-  readonly parameters: readonly string[];
-  readonly answer: (view: FleetView, parts: readonly string[], request: RestRequest) => unknown;
-}
-
-const PAGE = ['page_size', 'page_token'] as const;
 const ALERT_FILTER = ['node', 'gpu_uuid', 'rule', 'severity', ...PAGE] as const;
 
 /** The REST paths: the messages of FleetService as JSON, field names as in proto/. */
-const ROUTES: readonly Route[] = [
+const FLEET_ROUTES: readonly Route[] = [
   {
     method: 'GET',
     path: /^\/api\/v1\/nodes$/,
@@ -164,6 +159,8 @@ const ROUTES: readonly Route[] = [
       json(ReplayDeadLettersResponseSchema, await replayDeadLetters(view, idsIn(body))),
   },
 ];
+
+const ROUTES = [...FLEET_ROUTES, ...HEALTH_ROUTES];
 
 export interface MatchedRoute {
   readonly access: Access;
@@ -329,43 +326,6 @@ function idsIn(body: unknown): string[] {
   return ids;
 }
 
-function fieldsOf(body: unknown, known: readonly string[], shape: string): Record<string, unknown> {
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) throw wrongBody(shape);
-  for (const name of Object.keys(body)) {
-    if (!known.includes(name))
-      throw new FleetError(
-        'invalid_input',
-        `Cannot use field "${name.slice(0, 50)}": there are: ${known.join(', ')}`,
-      );
-  }
-  return body as Record<string, unknown>;
-}
-
-function wrongBody(shape: string): FleetError {
-  return new FleetError('invalid_input', `Cannot read body: it must be ${shape}`);
-}
-
-function timeIn(text: string | null, parameter: string): number | undefined {
-  return text === null ? undefined : parseTime(text, parameter);
-}
-
-function pageIn(query: URLSearchParams) {
-  return { pageSize: sizeOf(query), pageToken: tokenOf(query) };
-}
-
-/** 0 where it is not given; `pageOf` refuses what is too large. */
-function sizeOf(query: URLSearchParams): number {
-  const text = query.get('page_size');
-  if (text !== null && !/^[1-9]\d{0,8}$/.test(text))
-    throw new FleetError(
-      'invalid_input',
-      `Cannot list: page_size must be 1 to ${MAX_PAGE}, and is "${text.slice(0, 20)}"`,
-    );
-  return Number(text);
-}
-
-const tokenOf = (query: URLSearchParams): string => query.get('page_token') ?? '';
-
 function decodePart(part: string): string {
   try {
     return decodeURIComponent(part);
@@ -374,8 +334,4 @@ function decodePart(part: string): string {
       cause: error,
     });
   }
-}
-
-function json<Schema extends DescMessage>(schema: Schema, message: MessageShape<Schema>): unknown {
-  return toJson(schema, message, { useProtoFieldName: true, alwaysEmitImplicit: true });
 }

@@ -66,7 +66,7 @@ describe('the command, against a real aggregator', () => {
     ).toEqual(['GPU-0', 'GPU-1']);
     const one = await gpufleet('gpu', 'node-1/0');
     expect(one.output).toMatch(
-      /node-1\/0 {2}NVIDIA H100 {2}GPU-0[\s\S]*gpu_temperature_celsius\{sensor="core"\} +41/,
+      /node-1\/0 {2}NVIDIA H100 {2}GPU-0[\s\S]* 41 {2}gpu_temperature_celsius\{sensor="core"\}/,
     );
     const top = await gpufleet('top');
     expect(top.output).toMatch(/^1\/1 nodes up {2}2 GPUs/);

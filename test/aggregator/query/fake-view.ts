@@ -32,9 +32,11 @@ import type {
   NodeRow,
   ReplayQuery,
 } from '../../../aggregator/query/fleet-view.ts';
+import { FakeHealth } from './fake-health.ts';
 
 /** Nodes of two GPUs with two series each, and alerts that a test puts in. */
 export class FakeView implements FleetView {
+  readonly health = new FakeHealth();
   readonly names: readonly string[];
   readonly table = new Map<string, Alert>();
   readonly listeners = new Set<(alert: Alert) => void>();

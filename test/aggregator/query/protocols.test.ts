@@ -16,6 +16,7 @@ import {
   type ListNodesResponse,
   ListNodesResponseSchema,
 } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
+import { HealthService } from '#proto/gpufleet/health/v1/health_service_pb.ts';
 import { Health, HealthCheckResponse_ServingStatus } from '#proto/grpc/health/v1/health_pb.ts';
 import { ServerReflection } from '#proto/grpc/reflection/v1/reflection_pb.ts';
 import { until } from '../../support/wait.ts';
@@ -144,6 +145,7 @@ test('reflection: grpcurl finds the services and a descriptor that parses, with 
   if (list?.case !== 'listServicesResponse') throw new Error(`${list?.case}`);
   expect(list.value.service.map(({ name }) => name)).toEqual([
     FleetService.typeName,
+    HealthService.typeName,
     Health.typeName,
     ServerReflection.typeName,
   ]);
