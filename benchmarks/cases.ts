@@ -1,3 +1,4 @@
+import { accuracy } from './accuracy/accuracy.ts';
 import type { BenchCase } from './bench-case.ts';
 import { agent } from './macro/agent.ts';
 import { catchup } from './macro/catchup.ts';
@@ -8,6 +9,8 @@ import { trickle } from './macro/trickle.ts';
 import { wire } from './macro/wire.ts';
 import { buffer } from './micro/buffer.ts';
 import { codec } from './micro/codec.ts';
+import { health } from './micro/health.ts';
+import { tickStream } from './micro/tick-stream.ts';
 import { peers } from './peers/peers.ts';
 
 /** The one list of cases. */
@@ -15,6 +18,7 @@ export const CASES: readonly BenchCase[] = [
   wire,
   codec,
   buffer,
+  health,
   ingest,
   streams,
   trickle,
@@ -22,4 +26,6 @@ export const CASES: readonly BenchCase[] = [
   catchup,
   agent,
   peers,
+  accuracy,
+  tickStream,
 ];

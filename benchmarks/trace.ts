@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
-import { dcgmField } from '#shared/catalogue/dcgm.ts';
+import { type DcgmField, dcgmField, toCanonical } from '#shared/catalogue/dcgm.ts';
 import type { Dictionary, Kind } from '#shared/model/dictionary.ts';
 import { createDictionary } from '#shared/wire/dictionary.ts';
 import type { BenchOptions } from './bench-case.ts';
@@ -36,31 +36,59 @@ export function loadTrace(interval: '1s' | '10s', { dataDir, log, seed, tiny }: 
     .split('\n');
   const columns = lines[0]!.split(',').slice(1);
   const ticks = lines.slice(1, tiny ? 21 : undefined).map((line) => line.split(',').map(Number));
+  const rows = ticks.map((tick) => Float64Array.from(tick.slice(1)));
+  const mapped = columns.map((column, slot) => canonicalField(column.split('/')[0]!, rows, slot));
+  for (const row of rows) {
+    for (const [slot, field] of mapped.entries()) if (field) row[slot] = toCanonical(field, row[slot]!);
+  }
   return {
     name: `reference-trace ${interval}`,
-    dictionary: traceDictionary(columns, fields, intervalMs),
+    dictionary: traceDictionary(columns, fields, mapped, intervalMs),
     timestamps: Float64Array.from(ticks, (tick) => tick[0]!),
-    rows: ticks.map((tick) => Float64Array.from(tick.slice(1))),
+    rows,
   };
+}
+
+/**
+ * Canonical names and values, so that health and rules find what they look at. A column that holds something else than
+ * its field says, as the trace's performance states do, keeps its own name.
+ */
+function canonicalField(name: string, rows: readonly Float64Array[], slot: number): DcgmField | undefined {
+  const field = dcgmField(name);
+  if (field === undefined) return undefined;
+  const { min, max } = field.metric;
+  const fits = rows.every((row) => {
+    const value = toCanonical(field, row[slot]!);
+    return value >= min && value <= max;
+  });
+  return fits ? field : undefined;
 }
 
 function traceDictionary(
   columns: readonly string[],
   fields: Map<string, { kind: Kind; decimals: number }>,
+  canonical: readonly (DcgmField | undefined)[],
   intervalMs: number,
 ): Dictionary {
   return createDictionary(
     'trace',
     intervalMs,
-    columns.map((column) => {
+    columns.map((column, slot) => {
       const [field, gpu] = column.split('/');
-      const { kind, decimals } = fields.get(field!)!;
-      // Canonical names, so that health and rules find what they look at; the values stay as they are.
-      const mapped = dcgmField(field!);
+      const mapped = canonical[slot];
+      const { kind, decimals: written } = fields.get(field!)!;
+      // The same integers on the wire, whatever the unit.
+      const decimals = mapped === undefined ? written : written + powerOfTen(mapped);
       const labels = [...gpuLabels(gpu!), ...(mapped?.labels ?? [])].sort(byName);
       return { name: mapped?.metric.name ?? field!, labels, kind, decimals, help: '', unit: '' };
     }),
   );
+}
+
+/** How many decimals more the canonical unit needs; bytes of mebibytes have none, and as many digits more. */
+function powerOfTen({ divide, multiply }: DcgmField): number {
+  const power = Math.log10(divide) - Math.log10(multiply);
+  return Number.isInteger(power) ? power : 0;
 }
 
 /** Same mix of kinds as the reference trace: noise, drift, steps, counters, constants. */

@@ -7,20 +7,25 @@ import { silentLogger } from '#shared/logging/logger.ts';
 import { systemClock } from '#shared/model/clock.ts';
 import { AlertEngine } from '../../aggregator/alerts/alert-engine.ts';
 import { parseRules } from '../../aggregator/alerts/rules-file.ts';
+import { DetectionEngine } from '../../aggregator/health/detect/detection-engine.ts';
 import { HealthEngine } from '../../aggregator/health/health-engine.ts';
+import { PeerRows } from '../../aggregator/health/peers/peer-rows.ts';
 import { IngestServer } from '../../aggregator/ingest/ingest-server.ts';
 import type { IngestSink, Outcome } from '../../aggregator/ingest/ingest-sink.ts';
 import { LatestTable } from '../../aggregator/store/latest.ts';
+import { Validation } from '../../aggregator/validate/validation.ts';
 import type { BenchCase, BenchMetrics, BenchOptions } from '../bench-case.ts';
 import type { LoadOptions, LoadResult } from './stream-load.ts';
 
 const STREAMS = 50;
+/** The load carries the trace's own times. */
+const ANY_TIME = Number.MAX_SAFE_INTEGER;
 const RULES = new URL('../../aggregator/alerts/default-rules.yaml', import.meta.url);
 
-/** One-tick frames from another process, decoded, kept as latest values, scored, put to the rules, acknowledged. */
+/** One-tick frames from another process, decoded, validated, kept as latest values, scored, watched, put to the rules, acknowledged. */
 export const ingest: BenchCase = {
   name: 'ingest',
-  description: `one-tick frames over ${STREAMS} gRPC streams, health and rules on, store off: samples for each CPU second`,
+  description: `one-tick frames over ${STREAMS} gRPC streams, health, detectors and rules on, store off: samples for each CPU second`,
   async run(options: BenchOptions): Promise<BenchMetrics> {
     await using server = await listen();
     const { samples, cpuSeconds, wallSeconds } = await load(server.address.port, options);
@@ -37,15 +42,26 @@ function listen(): Promise<IngestServer> {
   const { rules } = parseRules(readFileSync(RULES, 'utf8'), 'the shipped rules');
   const alerts = new AlertEngine({ rules, clock: systemClock, registry });
   const health = new HealthEngine({ clock: systemClock, registry });
+  const detection = new DetectionEngine({ clock: systemClock, registry });
+  const rows = new PeerRows();
+  const validation = new Validation({
+    settings: { enabled: true, future_tolerance: ANY_TIME, past_tolerance: ANY_TIME },
+    ...{ clock: systemClock, registry },
+    onRejected: () => {},
+  });
   const latest = new LatestTable({ clock: systemClock, registry });
   const accepted: Outcome = { state: 'accepted', epoch: 1n };
   const sink: IngestSink = {
     connected: (peer) => latest.connected(peer),
     disconnected: ({ source }) => latest.disconnected(source),
     async block(block) {
-      latest.apply(block);
-      health.evaluate(block);
-      alerts.evaluate(block);
+      const valid = validation.check(block);
+      if (valid === undefined) return accepted;
+      latest.apply(valid);
+      health.evaluate(valid);
+      detection.evaluate(valid);
+      rows.evaluate(valid);
+      alerts.evaluate(valid);
       return accepted;
     },
     status() {},
