@@ -16,9 +16,15 @@ import { readNatsCredentials } from './alerts/nats-credentials.ts';
 import type { NatsLinkOptions } from './alerts/nats-link.ts';
 import type { RuleSet } from './alerts/rules.ts';
 import { parseRules } from './alerts/rules-file.ts';
+import { StreamLink } from './alerts/stream-link.ts';
+import { toSubject } from './alerts/subject.ts';
+import { Assessment } from './assessment.ts';
 import type { AggregatorConfig } from './config.ts';
+import { AssetBook } from './enrich/asset-book.ts';
 import type { FleetLists } from './fleet-view.ts';
-import { HealthEngine } from './health/health-engine.ts';
+import { loadProfiles } from './health/profiles/load-profiles.ts';
+import { healthFigures } from './health-figures.ts';
+import { createHealthView } from './health-view.ts';
 import { IngestServer, type IngestServerOptions } from './ingest/ingest-server.ts';
 import { DeadLetters } from './ledger/dead-letters.ts';
 import { Ledger } from './ledger/ledger.ts';
@@ -27,7 +33,9 @@ import { RunWatch } from './ledger/run-watch.ts';
 import type { Shelf } from './ledger/shelf.ts';
 import { openLevelShelf } from './level-shelf.ts';
 import { Pipeline } from './pipeline.ts';
-import { DERIVED_INTERVAL_MS, DerivedSeries, type NodeFigures } from './store/derived-series.ts';
+import { Publishing } from './publish/publishing.ts';
+import type { HealthView } from './query/health-view.ts';
+import { DERIVED_INTERVAL_MS, DerivedSeries } from './store/derived-series.ts';
 import { LatestTable } from './store/latest.ts';
 import { StoreAccess } from './store/store-access.ts';
 import {
@@ -36,12 +44,17 @@ import {
   VictoriaMetricsLink,
   type VictoriaMetricsOptions,
 } from './store/store-link.ts';
+import { tickContext } from './tick-context.ts';
+import { Validation } from './validate/validation.ts';
+import { readStoredHealth } from './warm-start.ts';
 
 const SHIPPED_RULES = new URL('./alerts/default-rules.yaml', import.meta.url);
 /** Expiry of alerts is looked at this often. */
 const ADVANCE_EVERY_MS = 1_000;
 /** How late a moment of the derived grid may be noticed. */
 const DERIVE_LOOK_MS = 500;
+/** Whether the assets file changed. */
+const ASSETS_LOOK_MS = 30_000;
 /** How far behind each node is, to disk. */
 const FLUSH_EVERY_MS = 5_000;
 
@@ -61,7 +74,8 @@ export interface AggregatorOptions {
 export class Aggregator implements AsyncDisposable {
   readonly alerts: AlertEngine;
   readonly bus: AlertBus;
-  readonly health: HealthEngine;
+  readonly assessment: Assessment;
+  readonly healthView: HealthView;
   readonly latest: LatestTable;
   readonly store: StoreLink;
   readonly lists: FleetLists;
@@ -82,17 +96,24 @@ export class Aggregator implements AsyncDisposable {
     this.#stack = stack;
     this.alerts = parts.alerts;
     this.bus = parts.bus;
-    this.health = parts.health;
+    this.assessment = parts.assessment;
+    this.healthView = parts.healthView;
     this.store = parts.store;
     this.latest = parts.latest;
     this.lists = parts.lists;
     this.#runs = parts.runs;
-    this.#derived = new DerivedSeries((block) => parts.store.write(block), options.logger, options.registry);
+    this.#derived = new DerivedSeries(
+      (block) => parts.store.write(block),
+      options.logger,
+      options.registry,
+      // Rules on scores and states.
+      (block) => parts.alerts.evaluate(block),
+    );
   }
 
   /** Throws `invalid_config` for bad rules, `unavailable` for a port or folder that is taken. */
   static async open(options: AggregatorOptions): Promise<Aggregator> {
-    const { config, clock, logger, registry } = options;
+    const { config, clock, random, logger, registry } = options;
     await using stack = new AsyncDisposableStack();
     const rules = await loadRules(config, logger);
     const spool = stack.use(await openAlertSpool(join(config.data_dir, 'alerts'), { logger, registry }));
@@ -108,7 +129,6 @@ export class Aggregator implements AsyncDisposable {
         if (isTransition(change)) bus.publish(alert);
       }),
     );
-    const health = new HealthEngine({ clock, registry });
     const latest = new LatestTable({ clock, registry });
     const shelf = stack.use(
       await openLevelShelf(join(config.data_dir, 'ledger'), { clock, logger, registry }),
@@ -119,7 +139,7 @@ export class Aggregator implements AsyncDisposable {
     stack.defer(() => runs.flush());
     const orders = await Replays.open({ shelf, clock });
     // What the store finds out concerns stages that stand before it: they are there when it first speaks.
-    const later: { links?: StoreCalls } = {};
+    const later: { links?: StoreCalls; concluded?: Pipeline['concluded'] } = {};
     const canary = await rememberedCanary(shelf, options);
     const store = stack.use(openStore(options, canary, () => later.links));
     const letters = await DeadLetters.open({
@@ -129,9 +149,33 @@ export class Aggregator implements AsyncDisposable {
       registry,
       offer: (body) => store.replayDeadLetter(Buffer.from(body)),
     });
-    const pipeline = new Pipeline({
-      ...{ alerts, bus, health, latest, store, ledger, runs, orders, clock, logger, registry },
+    const assessment = await Assessment.open({
+      ...{ clock, random, logger, registry, shelf },
+      assets: await AssetBook.open(config.assets.file),
+      profiles: await loadProfiles(config.health.profiles),
+      detection: config.health.detection,
+      stored: (thorough) => readStoredHealth({ store: config.store, clock, logger, registry }, thorough),
+      onEvent: (source, event) => later.concluded?.(source, event),
     });
+    stack.defer(() => assessment.flush());
+    const publishing = nats && publishingOf(options, assessment.assets);
+    const validation = new Validation({
+      settings: config.validation,
+      ...{ clock, registry },
+      onRejected: (tick) => publishing?.rejectedTick(tick),
+    });
+    if (nats && publishing && publishing.streams.length > 0) {
+      const link = { ...nats, logger, random, streams: publishing.streams };
+      stack.use(
+        new StreamLink({ ...link, begin: (stream) => publishing.begin(stream), end: () => publishing.end() }),
+      );
+      stack.defer(() => publishing.close());
+    }
+    const pipeline = new Pipeline({
+      ...{ alerts, bus, assessment, validation, publishing, latest, store },
+      ...{ ledger, runs, orders, clock, logger, registry },
+    });
+    later.concluded = (source, event) => pipeline.concluded(source, event);
     const ingest = stack.use(
       await IngestServer.listen({
         ...options.ingest,
@@ -162,7 +206,8 @@ export class Aggregator implements AsyncDisposable {
       replay: ({ fromMs, toMs, node, comment }) =>
         replay({ fromMs, toMs, reason: comment || 'asked for by an operator', ...(node !== '' && { node }) }),
     };
-    const parts: Parts = { alerts, bus, health, latest, store, lists, runs };
+    const healthView = createHealthView(assessment, validation, latest, clock);
+    const parts: Parts = { alerts, bus, assessment, healthView, latest, store, lists, runs };
     return new Aggregator(options, parts, ingest, stack.move());
   }
 
@@ -182,6 +227,8 @@ export class Aggregator implements AsyncDisposable {
     await supervise(signal, [
       (inner) => repeat(ADVANCE_EVERY_MS, inner, () => this.alerts.advance(this.#options.clock.now())),
       (inner) => repeat(FLUSH_EVERY_MS, inner, () => this.#flushRuns()),
+      (inner) => this.assessment.run(inner),
+      (inner) => repeat(ASSETS_LOOK_MS, inner, () => void this.#reloadAssets()),
       (inner) => repeat(DERIVE_LOOK_MS, inner, () => this.#deriveIfDue()),
       // The store without a watch has nothing to run: it must not end the others.
       async (inner) => {
@@ -210,23 +257,44 @@ export class Aggregator implements AsyncDisposable {
     if (this.#lastDerivedMs === 0) this.#lastDerivedMs = due;
     if (due <= this.#lastDerivedMs) return;
     this.#lastDerivedMs = due;
-    this.#derived
-      .write(due, this.#figures())
-      .catch((error: unknown) => logger.error({ cause: describeError(error) }, 'cannot derive series'));
+    this.#derive(due).catch((error: unknown) =>
+      logger.error({ cause: describeError(error) }, 'cannot derive series'),
+    );
   }
 
-  *#figures(): Iterable<NodeFigures> {
-    const scores = Map.groupBy(this.health.scores(), ({ source }) => `${source.cluster}\n${source.node}`);
-    for (const { source, connected } of this.latest.nodes()) {
-      yield { source, up: connected, gpus: scores.get(`${source.cluster}\n${source.node}`) ?? [] };
-    }
+  async #derive(due: number): Promise<void> {
+    const { nodes, scopes } = await healthFigures(this.assessment, this.latest);
+    await this.#derived.write(due, nodes, { cluster: this.#options.config.cluster, scopes });
   }
+
+  async #reloadAssets(): Promise<void> {
+    const before = this.#assetFault;
+    const reloaded = await this.assessment.assets.reload();
+    this.#assetFault = reloaded.ok ? '' : reloaded.why;
+    if (this.#assetFault !== before && !reloaded.ok)
+      this.#options.logger.error(
+        { cause: reloaded.why },
+        'the assets file cannot be used: those of before still hold',
+      );
+  }
+
+  #assetFault = '';
+}
+
+function publishingOf({ config, clock, registry }: AggregatorOptions, assets: AssetBook): Publishing {
+  return new Publishing({
+    settings: config.publish,
+    replicas: config.nats?.replicas ?? 1,
+    ...{ toSubject, clock, registry },
+    context: tickContext(assets),
+  });
 }
 
 interface Parts {
   readonly alerts: AlertEngine;
   readonly bus: AlertBus;
-  readonly health: HealthEngine;
+  readonly assessment: Assessment;
+  readonly healthView: HealthView;
   readonly latest: LatestTable;
   readonly store: StoreLink;
   readonly lists: FleetLists;

@@ -5,7 +5,10 @@ import { address, httpUrl, identityName } from '#shared/config/values.ts';
 import { describeError } from '#shared/errors/fleet-error.ts';
 import { LOG_LEVELS } from '#shared/logging/logger.ts';
 import { exposureFault } from '#shared/security/exposure.ts';
+import { detectionSettings } from './health/detect/detection-settings.ts';
+import { publishSettings } from './publish/settings.ts';
 import { StoreAccess, type StoreAccessSettings } from './store/store-access.ts';
+import { validationSettings } from './validate/settings.ts';
 
 const path = v.pipe(v.string('must be a path'), v.minLength(1, 'must not be empty'));
 
@@ -105,6 +108,25 @@ export const aggregatorConfigSchema = v.strictObject({
     }),
     {},
   ),
+  /** Which samples cannot be true. */
+  validation: v.optional(validationSettings, {}),
+  health: v.optional(
+    v.strictObject({
+      /** A folder with profiles of the user's own, beside the shipped ones and in place of those of the same name. */
+      profiles: v.optional(path),
+      detection: v.optional(detectionSettings, {}),
+    }),
+    {},
+  ),
+  assets: v.optional(
+    v.strictObject({
+      /** Inventory, YAML or CSV: pools, racks, PDUs, switches, serials, repairs. Read again when it changes. */
+      file: v.optional(path),
+    }),
+    {},
+  ),
+  /** What goes to JetStream beside alerts and events. */
+  publish: v.optional(publishSettings, {}),
   log_level: v.optional(v.picklist(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`), 'info'),
 });
 

@@ -25,6 +25,7 @@ import type { DeadLetter, DeadLetters } from './ledger/dead-letters.ts';
 import type { Ledger } from './ledger/ledger.ts';
 import { type LedgerEntry, sumOfSamples } from './ledger/ledger-entry.ts';
 import type { FleetView, GpuRow, NodeRow, ReplayQuery, SampleRow } from './query/fleet-view.ts';
+import type { HealthView } from './query/health-view.ts';
 import {
   gpuOrder,
   type LatestGpu,
@@ -69,10 +70,12 @@ export function createFleetView(
   health: HealthEngine,
   clock: Clock,
   lists: FleetLists,
+  healthView: HealthView,
 ): FleetView {
   // One for each query, which its rows share.
   const answers = (node?: LatestNode): Answers => new Answers(alerts, health, lists, node);
   return {
+    health: healthView,
     nodes() {
       const shared = answers();
       return latest.nodes().map((node) => new NodeOfFleet(node, shared));

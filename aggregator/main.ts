@@ -70,9 +70,10 @@ async function run(config: AggregatorConfig, signal: AbortSignal): Promise<void>
     view: createFleetView(
       aggregator.latest,
       aggregator.alerts,
-      aggregator.health,
+      aggregator.assessment.health,
       systemClock,
       aggregator.lists,
+      aggregator.healthView,
     ),
     access: {
       check: apiTokens && ((token) => apiTokens.check(token)),

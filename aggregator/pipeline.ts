@@ -7,7 +7,8 @@ import type { FleetEvent } from '#shared/model/event.ts';
 import type { Loss } from '#shared/model/loss.ts';
 import type { AlertBus } from './alerts/alert-bus.ts';
 import type { AlertEngine } from './alerts/alert-engine.ts';
-import type { HealthEngine } from './health/health-engine.ts';
+import type { Assessment } from './assessment.ts';
+import { withAssets } from './enrich/event-context.ts';
 import type {
   AgentStatus,
   IngestSink,
@@ -19,14 +20,19 @@ import type {
 import type { Ledger } from './ledger/ledger.ts';
 import type { Replays } from './ledger/replays.ts';
 import type { RunWatch } from './ledger/run-watch.ts';
+import type { Publishing } from './publish/publishing.ts';
 import type { LatestTable } from './store/latest.ts';
 import type { StoreLink } from './store/store-link.ts';
+import type { Validation } from './validate/validation.ts';
 
 export interface PipelineStages {
   readonly latest: LatestTable;
   readonly alerts: AlertEngine;
   readonly bus: AlertBus;
-  readonly health: HealthEngine;
+  readonly assessment: Assessment;
+  readonly validation: Validation;
+  /** Undefined without NATS. */
+  readonly publishing: Publishing | undefined;
   readonly store: StoreLink;
   readonly ledger: Ledger;
   readonly runs: RunWatch;
@@ -37,8 +43,8 @@ export interface PipelineStages {
 }
 
 /**
- * What happens to a record, in this order: live state, health, alerts, and only then the store. An alert must
- * not wait for a database, and does not when that is down.
+ * What happens to a record, in this order: validation, live state, health, alerts, and only then the store, which gets
+ * what came. An alert must not wait for a database, and does not when that is down.
  */
 export class Pipeline implements IngestSink {
   readonly #stages: PipelineStages;
@@ -83,36 +89,55 @@ export class Pipeline implements IngestSink {
   }
 
   block(block: Block): Promise<Outcome> {
-    const { latest, health, alerts, store } = this.#stages;
-    latest.apply(block);
-    health.evaluate(block);
-    alerts.evaluate(block);
-    return store.write(block);
+    const { validation, latest, assessment, alerts, store, publishing } = this.#stages;
+    const valid = validation.check(block);
+    if (valid !== undefined) {
+      latest.apply(valid);
+      assessment.evaluate(valid);
+      alerts.evaluate(valid);
+    }
+    const outcome = store.write(block);
+    if (valid !== undefined) publishing?.tick(valid);
+    return outcome;
   }
 
   /** Gauges of the past say nothing of now, and counters carry what they counted into the next live tick. */
   span(span: BlockSpan): Promise<Outcome> {
+    this.#stages.validation.checkSpan(span);
     return this.#stages.store.writeSpan(span);
   }
 
   async event(source: Source, event: FleetEvent, late: boolean): Promise<Outcome> {
-    const { health, alerts, bus, logger, store } = this.#stages;
+    const { assessment, alerts, bus, logger, store } = this.#stages;
     this.#events.inc({ type: this.#typeLabel(event.type) });
     logger.info(
       { node: source.node, type: event.type, gpu: event.gpu, late, ...event.attributes },
       event.text,
     );
     try {
-      health.event(source, event);
+      assessment.event(source, event);
       alerts.event(source, event, late);
       // Only what is on disk may be acknowledged: the agent will not send it again.
-      await bus.publishEvent(source, event, late);
+      await bus.publishEvent(source, event, late, withAssets(event, source, assessment.assets).attributes);
       await bus.written();
     } catch (error) {
       logger.error({ cause: describeError(error) }, 'cannot keep an event: its agent does');
       return { state: 'deferred' };
     }
     return { state: 'accepted', epoch: store.status.epoch };
+  }
+
+  /** What health itself found, such as an anomaly: it goes the way of an agent's events, but to health again. */
+  concluded(source: Source, event: FleetEvent): void {
+    const { assessment, alerts, bus, logger } = this.#stages;
+    this.#events.inc({ type: this.#typeLabel(event.type) });
+    logger.info({ node: source.node, type: event.type, gpu: event.gpu, ...event.attributes }, event.text);
+    alerts.event(source, event, false);
+    bus
+      .publishEvent(source, event, false, withAssets(event, source, assessment.assets).attributes)
+      .catch((error: unknown) =>
+        logger.error({ cause: describeError(error), type: event.type }, 'cannot publish what health found'),
+      );
   }
 
   async loss(source: Source, identity: string, loss: Loss): Promise<Outcome> {

@@ -9,7 +9,7 @@ import type { FleetEvent } from '#shared/model/event.ts';
 import { ALERT_SUBJECTS } from './alert-message.ts';
 import { AlertPublisher } from './alert-publisher.ts';
 import type { AlertSpool } from './alert-spool.ts';
-import { EVENT_SUBJECTS, EventPublisher } from './event-publisher.ts';
+import { EVENT_SUBJECTS, type EventContext, EventPublisher } from './event-publisher.ts';
 import type { EventSpool } from './event-spool.ts';
 import {
   ensureStream,
@@ -50,7 +50,7 @@ export interface AlertBus extends AsyncDisposable {
   /** Takes a transition (see isTransition), in order. Returns at once. */
   publish(alert: Alert): void;
   /** Resolves when the event is on disk; rejects where it cannot be. */
-  publishEvent(source: Source, event: FleetEvent, late: boolean): Promise<void>;
+  publishEvent(source: Source, event: FleetEvent, late: boolean, context?: EventContext): Promise<void>;
   /** Resolves when every transition given so far is on disk: what caused it may then be acknowledged. */
   written(): Promise<void>;
   /**
@@ -152,10 +152,15 @@ class SpooledAlertBus implements AlertBus {
     this.#writing ??= this.#write();
   }
 
-  async publishEvent(source: Source, event: FleetEvent, late: boolean): Promise<void> {
+  async publishEvent(
+    source: Source,
+    event: FleetEvent,
+    late: boolean,
+    context?: EventContext,
+  ): Promise<void> {
     if (this.#disposed !== undefined)
       throw new FleetError('unavailable', 'Cannot take event: the aggregator is stopping');
-    await this.#events.publish(source, event, late);
+    await this.#events.publish(source, event, late, context);
   }
 
   async written(): Promise<void> {

@@ -17,7 +17,7 @@ import { type AlertChange, type AlertListener, isTransition } from './alert-chan
 import { alertId } from './alert-id.ts';
 import { AlertTable, type TrackedAlert } from './alert-table.ts';
 import { type Check, compileChecks, readLimit, readValue } from './rule-program.ts';
-import type { EventRule, Rule, ThresholdRule } from './rules.ts';
+import type { EventRule, LabelMatch, Rule, ThresholdRule } from './rules.ts';
 import { eventSummary, severityName, thresholdSummary, withComment } from './summary.ts';
 
 export interface AlertEngineOptions {
@@ -132,7 +132,8 @@ export class AlertEngine {
     for (const rule of this.#events) {
       if (rule.event !== event.type) continue;
       this.#evaluations.event++;
-      if (matchesCodes(rule, event)) this.#raise(rule, source, event, late);
+      if (rule.until !== undefined && carries(event, rule.until)) this.#end(rule, source, event);
+      if (matchesCodes(rule, event) && carries(event, rule.where)) this.#raise(rule, source, event, late);
     }
   }
 
@@ -334,9 +335,24 @@ export class AlertEngine {
     }
   }
 
+  /** The event says that what raised the alert is over. */
+  #end(rule: EventRule, source: Source, event: FleetEvent): void {
+    const tracked = this.#table.get(eventAlertId(rule, source, event));
+    if (tracked?.alert.state !== AlertState.FIRING || event.timestampMs < tracked.seenMs) return;
+    tracked.seenMs = Math.min(event.timestampMs, this.#clock.now());
+    const at = timestampFromMs(event.timestampMs);
+    this.#change(tracked, 'resolved', {
+      state: AlertState.RESOLVED,
+      resolution: Resolution.CLEARED,
+      summary: eventSummary(rule, event, source.node, 'is over'),
+      resolvedAt: at,
+      updatedAt: at,
+    });
+  }
+
   #raise(rule: EventRule, source: Source, event: FleetEvent, late: boolean): void {
-    const key = rule.key === undefined ? '' : (event.attributes[rule.key] ?? '').slice(0, MAX_KEY);
-    const id = alertId(source.cluster, source.node, event.gpuUuid || event.gpu, rule.name, key);
+    const key = keyOf(rule, event);
+    const id = eventAlertId(rule, source, event);
     const tracked =
       this.#table.get(id) ??
       this.#add(
@@ -508,14 +524,29 @@ function orphanRule(alert: Alert): Rule {
     event: '',
     codes: 'any',
     key: undefined,
+    where: {},
+    until: undefined,
     severity: Severity.UNSPECIFIED,
     expiresMs: 0,
   };
 }
 
-/** A follower of another error is no incident of its own. */
+function keyOf({ key }: EventRule, { attributes }: FleetEvent): string {
+  return key === undefined ? '' : (attributes[key] ?? '').slice(0, MAX_KEY);
+}
+
+function eventAlertId(rule: EventRule, { cluster, node }: Source, event: FleetEvent): string {
+  return alertId(cluster, node, event.gpuUuid || event.gpu, rule.name, keyOf(rule, event));
+}
+
+function carries({ attributes }: FleetEvent, wanted: LabelMatch): boolean {
+  for (const name in wanted) if (attributes[name] !== wanted[name]) return false;
+  return true;
+}
+
+/** A follower of another error is no incident of its own; what an operator suppressed wakes nobody. */
 function matchesCodes(rule: EventRule, event: FleetEvent): boolean {
-  if (event.attributes.follows) return false;
+  if (event.attributes.follows || event.attributes.suppressed) return false;
   if (rule.codes === 'any') return true;
   const code = codeOf(event);
   if (code === undefined) return false;

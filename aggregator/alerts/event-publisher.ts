@@ -11,6 +11,9 @@ export const EVENT_SUBJECTS = 'gpufleet.events.>';
 
 const MAX_IN_FLIGHT = 16;
 
+/** What is known of a GPU or node beside the event: pool, rack, serial. May change between two copies of one event. */
+export type EventContext = Readonly<Record<string, string>>;
+
 /** Publishes the text of events to `gpufleet.events.<cluster>.<node>.<type>`, from the spool and in its order. */
 export class EventPublisher {
   readonly #spool: EventSpool;
@@ -31,9 +34,9 @@ export class EventPublisher {
     return this.#spool.count === 0 || this.#session === undefined;
   }
 
-  /** Resolves when the event is on disk. */
-  async publish(source: Source, event: FleetEvent, late: boolean): Promise<void> {
-    await this.#spool.append(toMessage(source, event, late));
+  /** Resolves when the event is on disk. `context` joins its attributes, and is no part of what it is. */
+  async publish(source: Source, event: FleetEvent, late: boolean, context: EventContext = {}): Promise<void> {
+    await this.#spool.append(toMessage(source, event, late, context));
     this.#pump();
   }
 
@@ -91,7 +94,7 @@ export class EventPublisher {
   }
 }
 
-function toMessage(source: Source, event: FleetEvent, late: boolean): SpooledEvent {
+function toMessage(source: Source, event: FleetEvent, late: boolean, context: EventContext): SpooledEvent {
   const what = {
     cluster: source.cluster,
     node: source.node,
@@ -107,6 +110,6 @@ function toMessage(source: Source, event: FleetEvent, late: boolean): SpooledEve
   return {
     subject: toSubject('gpufleet.events', source.cluster, source.node, event.type),
     id,
-    body: JSON.stringify({ ...what, late }),
+    body: JSON.stringify({ ...what, attributes: { ...context, ...event.attributes }, late }),
   };
 }

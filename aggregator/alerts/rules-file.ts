@@ -95,6 +95,8 @@ const event = v.strictObject(
       v.pipe(v.string('must be an attribute of the event'), v.nonEmpty('must be an attribute of the event')),
     ),
     severity: v.optional(severity, 'critical'),
+    where: v.optional(labels, {}),
+    until: v.optional(labels),
     expires: v.optional(duration, '1h'),
   },
   fault,
@@ -216,6 +218,8 @@ function readEvent(raw: unknown, at: string, faults: string[]): Entry | undefine
     codes,
     key: rule.key,
     severity: SEVERITIES[rule.severity],
+    where: rule.where,
+    until: rule.until,
     expiresMs: rule.expires,
   };
   return { rule: made, enabled: rule.enabled };

@@ -55,6 +55,10 @@ export interface EventRule {
   /** Attribute of the event that tells alerts of one GPU apart; undefined for one alert. */
   readonly key: string | undefined;
   readonly severity: Severity;
+  /** Attributes that the event must carry with these values. */
+  readonly where: LabelMatch;
+  /** The alert resolves with an event of the type that carries these; undefined where only time resolves it. */
+  readonly until: LabelMatch | undefined;
   /** The alert resolves this long after the last event. */
   readonly expiresMs: number;
 }

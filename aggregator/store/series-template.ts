@@ -83,7 +83,8 @@ export function storedLabels(series: Series, source: Source): [string, string][]
   const labels: [string, string][] = [
     ['__name__', series.name],
     ['cluster', source.cluster],
-    ['node', source.node],
+    // What the aggregator says of a pool or the fleet has no node.
+    ...(source.node === '' ? [] : [['node', source.node] satisfies [string, string]]),
     ...series.labels.map(([name, value]): [string, string] => [name, value]),
   ];
   // A label of the series wins over an external one of the same name.

@@ -70,6 +70,11 @@ export interface VictoriaMetricsOptions {
 
 /** Of a cluster the URL for writing knows nothing about the processes behind it. */
 const CLUSTER_PATH = /\/insert\/[^/]+/;
+/** Where samples can be read; undefined for a cluster that says nowhere. */
+export function readUrlOf(url: string, readUrl: string | undefined): string | undefined {
+  return readUrl ?? (CLUSTER_PATH.test(new URL(url).pathname) ? undefined : url);
+}
+
 const READ_TIMEOUT_MS = 30_000;
 const POLL_EVERY_MS = 5_000;
 
@@ -111,7 +116,7 @@ export class VictoriaMetricsLink implements StoreLink {
       onDeadLetter: options.onDeadLetter,
     });
     this.#ignored = new IgnoredRows({ clock, onLoss: options.onLoss, logger, registry });
-    const readUrl = options.readUrl ?? (cluster ? undefined : url);
+    const readUrl = readUrlOf(url, options.readUrl);
     if (readUrl !== undefined) {
       this.#reader = new StoreEndpoint({
         url: readUrl,

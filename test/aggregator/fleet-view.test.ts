@@ -23,6 +23,7 @@ import {
   xidEvent,
 } from './alerts/block-of.ts';
 import { FakeShelf } from './ledger/open-shelf.ts';
+import { FakeHealth } from './query/fake-health.ts';
 
 const SHIPPED = new URL('../../aggregator/alerts/default-rules.yaml', import.meta.url);
 
@@ -49,7 +50,7 @@ function viewOf() {
     clockSkewSeconds: 0.5,
   });
   return {
-    view: createFleetView(latest, alerts, health, clock, NO_LISTS),
+    view: createFleetView(latest, alerts, health, clock, NO_LISTS, new FakeHealth()),
     latest,
     source,
     alerts,
@@ -245,7 +246,7 @@ test('losses and dead letters come as they are kept, newest first, and a node sa
     statusOf: (cluster, node) =>
       cluster === 'east' && node === 'a' ? { oldestUndurableMs: 5_000, pendingSamples: 1.6 } : undefined,
   };
-  const view = createFleetView(latest, alerts, health, clock, lists);
+  const view = createFleetView(latest, alerts, health, clock, lists, new FakeHealth());
   const loss = {
     fromMs: 1,
     toMs: 2,

@@ -268,6 +268,60 @@ describe('memory in use', () => {
   });
 });
 
+describe('what health concludes', () => {
+  const state = (from: string, to: string, atMs: number, more = {}) => ({
+    ...{ type: 'health_state', timestampMs: atMs, gpu: '0', gpuUuid: 'GPU-0', text: `score of ${to}` },
+    attributes: { from, to, ...more },
+  });
+  const anomaly = (phase: string, id: string, atMs: number) => ({
+    ...{ type: 'anomaly', timestampMs: atMs, gpu: '0', gpuUuid: 'GPU-0', text: 'runs hot for its load' },
+    attributes: { phase, id },
+  });
+  const active = (engine: AlertEngine) =>
+    [...engine.alerts()].filter((one) => one.state === AlertState.FIRING).map(({ rule }) => rule);
+
+  it('raises one alert for a state, and takes it back when the state is left', () => {
+    const { engine, clock } = engineOf();
+    engine.event(SOURCE, state('healthy', 'degraded', START_MS), false);
+    expect(active(engine)).toEqual(['gpu-degraded']);
+    clock.ms = START_MS + 60_000;
+    engine.event(SOURCE, state('degraded', 'critical', clock.ms), false);
+    expect(active(engine)).toEqual(['gpu-critical']);
+    clock.ms += 60_000;
+    engine.event(SOURCE, state('critical', 'degraded', clock.ms), false);
+    clock.ms += 60_000;
+    engine.event(SOURCE, state('degraded', 'healthy', clock.ms), false);
+    expect(active(engine)).toEqual([]);
+    expect([...engine.alerts()].map(({ resolution }) => resolution)).toEqual([
+      Resolution.CLEARED,
+      Resolution.CLEARED,
+    ]);
+  });
+
+  it('wakes nobody for a node that operators drained, and resolves there what was raised before', () => {
+    const { engine, clock } = engineOf();
+    const suppressed = { suppressed: 'true' };
+    engine.event(SOURCE, state('healthy', 'critical', START_MS, suppressed), false);
+    expect(active(engine)).toEqual([]);
+    engine.event(SOURCE, state('healthy', 'critical', START_MS + 1), false);
+    clock.ms = START_MS + 60_000;
+    engine.event(SOURCE, state('critical', 'degraded', clock.ms, suppressed), false);
+    expect(active(engine)).toEqual([]);
+  });
+
+  it('tells anomalies of one GPU apart, each until it is over', () => {
+    const { engine, clock } = engineOf();
+    engine.event(SOURCE, anomaly('begin', 'a', START_MS), false);
+    engine.event(SOURCE, anomaly('begin', 'b', START_MS), false);
+    clock.ms = START_MS + 60_000;
+    engine.event(SOURCE, anomaly('end', 'a', clock.ms), false);
+    expect([...engine.alerts()].map(({ key, state: now }) => [key, now])).toEqual([
+      ['a', AlertState.RESOLVED],
+      ['b', AlertState.FIRING],
+    ]);
+  });
+});
+
 describe('an Xid', () => {
   it('that is critical alerts, with its name and the kernel line; an application error does not', () => {
     const { engine, told } = engineOf();

@@ -28,6 +28,9 @@ describe('the shipped rules', () => {
       'gpu-power-over-limit',
       'gpu-xid-critical',
       'samples-lost',
+      'gpu-critical',
+      'gpu-degraded',
+      'gpu-anomaly',
     ]);
     expect(rules.warnings).toEqual([]);
   });
