@@ -146,7 +146,8 @@ async function watch(
   return {
     ns_per_sample: median(both),
     detector_ns_per_sample: median(detectors),
-    detector_bytes_per_series: (after - before) / series,
+    // Of a few series less than what the collector happens to free meanwhile.
+    detector_bytes_per_series: Math.max(0, after - before) / series,
     series,
   };
 }
