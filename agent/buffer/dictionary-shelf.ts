@@ -63,6 +63,13 @@ export class DictionaryShelf {
     return this.#entries.size;
   }
 
+  /** Series of a dictionary on the average, 0 without one: what a record holds of which nothing else is known. */
+  get meanSeries(): number {
+    let series = 0;
+    for (const { dictionary } of this.#entries.values()) series += dictionary.series.length;
+    return this.#entries.size === 0 ? 0 : series / this.#entries.size;
+  }
+
   /** Begins the use of a dictionary by a run; returns the entry to write with the run's first record of it. */
   open(dictionary: Dictionary, bytes: Uint8Array, run: number): Write {
     this.#entries.set(dictionary.hash, { dictionary, bytes, run, sequence: STILL_IN_USE });

@@ -9,7 +9,11 @@ import type { DeliverableRun } from './delivery.ts';
 export interface RecordSource {
   readonly runs: readonly (DeliverableRun & { readonly id: Uint8Array; readonly cleanEnd: boolean })[];
   readonly live: DeliverableRun;
-  readonly dictionaries: { get(hash: bigint): Dictionary | undefined };
+  readonly dictionaries: {
+    get(hash: bigint): Dictionary | undefined;
+    /** Series of a dictionary on the average, 0 without one. */
+    readonly meanSeries: number;
+  };
   read(
     run: RecordSource['runs'][number],
     first: number,

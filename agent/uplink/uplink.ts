@@ -103,7 +103,8 @@ export class Uplink {
   /** What is sent once more, by run: of these only ticks are, events were heard and do not happen twice. */
   readonly #again = new Map<number, RangeSet>();
   #replaying: Promise<void> = Promise.resolve();
-  #samplesPerRecord = 0;
+  /** Of the newest ticks; 0 before the first. */
+  #samplesPerTick = 0;
   /** Samples a second of each group's newest tick. */
   readonly #rates = new Map<string, number>();
   #toldAt = 0;
@@ -419,8 +420,13 @@ export class Uplink {
   #count({ dictionary, states }: Tick): void {
     const samples = countPresent(states);
     this.#rates.set(dictionary.group, (samples * 1000) / dictionary.intervalMs);
-    const before = this.#samplesPerRecord || samples;
-    this.#samplesPerRecord = before + AVERAGE_WEIGHT * (samples - before);
+    const before = this.#samplesPerTick || samples;
+    this.#samplesPerTick = before + AVERAGE_WEIGHT * (samples - before);
+  }
+
+  /** What a record holds that cannot be read, or is not. Before the first tick of a start the series known from disk say. */
+  get #samplesPerRecord(): number {
+    return this.#samplesPerTick || this.#options.source.dictionaries.meanSeries;
   }
 
   get #samplesPerSecond(): number {

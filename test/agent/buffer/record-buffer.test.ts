@@ -44,6 +44,19 @@ test('durable marks survive a restart', async () => {
   expect(again.runs[0]!.durable.ranges).toEqual([{ first: 1, last: 4 }]);
 });
 
+// A damaged record found right after a start, before the first tick, would be told as a loss of no samples.
+test('how many samples a record holds is known after a restart, before the first tick', async () => {
+  await using dir = tempDir();
+  {
+    await using buffer = await openBuffer(dir.path);
+    expect(buffer.dictionaries.meanSeries).toBe(0);
+    await buffer.appendTick(tickOf(G, START, 1, 2)).stored;
+    await buffer.appendTick(tickOf(dictionaryOf('h', ['a', 'b', 'c', 'd']), START, 1, 2, 3, 4)).stored;
+  }
+  await using again = await openBuffer(dir.path);
+  expect(again.dictionaries.meanSeries).toBe(3);
+});
+
 describe('what LevelDB would hide is said', () => {
   test('a flipped byte and a missing record come back as such, their neighbours whole', async () => {
     await using dir = tempDir();
