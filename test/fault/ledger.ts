@@ -31,13 +31,8 @@ export interface Ledgered {
   readonly idle: readonly LedgerEntry[];
 }
 
-/**
- * An estimate may be too low by this much: it is a rate times a time. That of a run which vanished is from the node's last status, which is
- * up to five seconds old, and two ticks may be on their way: so many samples of a node here (100 a second) besides.
- */
+/** An estimate may be too low by this much: it is a rate times a time. */
 const ESTIMATE_SLACK = 1.25;
-const STATUS_SLACK_SAMPLES = 500;
-const BY_STATUS = 'run_vanished';
 
 interface Account {
   readonly entry: LedgerEntry;
@@ -53,9 +48,7 @@ export function settleLedger(missing: readonly MissingSamples[], losses: readonl
   const accounts = losses.map(
     (entry): Account => ({
       entry,
-      left: entry.estimated
-        ? Math.ceil(entry.samples * ESTIMATE_SLACK) + (entry.reason === BY_STATUS ? STATUS_SLACK_SAMPLES : 0)
-        : entry.samples,
+      left: entry.estimated ? Math.ceil(entry.samples * ESTIMATE_SLACK) : entry.samples,
       used: 0,
     }),
   );
