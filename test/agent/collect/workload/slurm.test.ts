@@ -20,15 +20,16 @@ describe.skipIf(!hasSlurm())('a real Slurm', () => {
 
   function jobs(withScontrol: boolean): {
     find: () => Promise<Record<string, unknown[]>>;
-    asked: () => number;
+    asked: (id: string) => number;
   } {
-    let asked = 0;
+    // By job: one of the test before may still be ending, and is asked about too.
+    const questions: string[] = [];
     const processes = new ProcessTable('/proc');
     const slurm = new SlurmJobs({
       processes,
       scontrol: withScontrol
         ? async (_, args) => {
-            asked++;
+            questions.push(args.at(-1)!);
             return Buffer.from(await cluster.run('scontrol', ...args));
           }
         : undefined,
@@ -45,7 +46,7 @@ describe.skipIf(!hasSlurm())('a real Slurm', () => {
       }
       return byJob;
     };
-    return { find, asked: () => asked };
+    return { find, asked: (id) => questions.filter((asked) => asked === id).length };
   }
 
   test('tells which GPUs its jobs have, until they end', async () => {
@@ -62,21 +63,19 @@ describe.skipIf(!hasSlurm())('a real Slurm', () => {
       { gpu: { index: 0 }, labels },
       { gpu: { index: 1 }, labels },
     ]);
-    expect(asked()).toBe(0);
+    expect(asked(id)).toBe(0);
     await cluster.run('scancel', id);
     await cluster.until('the job is gone', async () => !(id in (await find())));
   }, 120_000);
 
-  test('is asked for the GPUs of a job whose processes do not tell, and not again', async () => {
+  test('is asked for the GPUs of a job whose processes do not tell, once', async () => {
     const id = await cluster.submit('exec env -i sleep 300', '--gres=gpu:1', `--job-name=${NAME}`);
     const { find, asked } = jobs(true);
     try {
       // Its shell has an environment that tells, until it has become what has none.
       await cluster.until('the GPU of the job is told', async () => (await find())[id]?.length === 1);
-      const before = asked();
       await find();
-      await find();
-      expect(asked(), 'what is known is not asked again').toBe(before);
+      expect(asked(id)).toBeLessThanOrEqual(1);
     } finally {
       await cluster.run('scancel', id);
     }
