@@ -4,8 +4,7 @@ import { toJson, toTable } from '../../benchmarks/report.ts';
 import { DATA_DIR, skipLoudly } from '../support/data.ts';
 
 /** What is best at nothing, and what a moment is too short to show. */
-const MAY_BE_ZERO =
-  /lost|lag|buffer_disk|cpu_seconds|cpu_ms|missed|catchup_samples|false_alarms|detector_bytes/;
+const MAY_BE_ZERO = /lost|lag|buffer_disk|cpu_seconds|cpu_ms|missed|catchup_samples|false_alarms/;
 /** Whose load is not the trace. */
 const WITHOUT_TRACE = ['peers'];
 
