@@ -1,18 +1,14 @@
 import { setImmediate } from 'node:timers/promises';
-import { HealthDimension, HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
+import { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
 import type { Assessment } from './assessment.ts';
+import { DIMENSIONS } from './health/compose-score.ts';
 import type { HealthRow } from './health/health-engine.ts';
-import { type GroupHealth, type GroupMember, rollUp } from './health/rollup.ts';
+import { type GroupHealth, rollUp } from './health/rollup.ts';
 import type { GpuFigures, NodeFigures, ScopeFigures } from './store/derived-series.ts';
 import type { LatestTable } from './store/latest.ts';
 
 /** Pools with series of their own. */
 const MAX_POOLS = 1000;
-
-function* members(rows: Iterable<HealthRow>): Iterable<GroupMember> {
-  for (const { uuid, source, score, low, state } of rows)
-    yield { uuid, node: source.node, score, low, state };
-}
 
 function scopeOf(scope: 'pool' | 'fleet', name: string, group: GroupHealth): ScopeFigures {
   return { scope, name, score: group.score ?? Number.NaN, gpus: group.states };
@@ -22,21 +18,12 @@ function figuresOf(row: HealthRow, strengths: ReadonlyMap<string, number>): GpuF
   const { gpu, uuid, model, state, coverage } = row;
   const isKnown = state !== HealthState.UNKNOWN;
   const score = isKnown ? row.score : Number.NaN;
-  const dimensions = FIGURE_DIMENSIONS.map((dimension) =>
+  const dimensions = DIMENSIONS.map((dimension) =>
     isKnown && row.dimensionCoverage[dimension]! > 0 ? row.dimensionScores[dimension]! : Number.NaN,
   );
   const anomaly = strengths.get(uuid) ?? 0;
   return { gpu, uuid, model, score, dimensions, state, confidence: coverage, anomaly };
 }
-
-/** In the order of the derived series' DIMENSIONS. */
-const FIGURE_DIMENSIONS = [
-  HealthDimension.MEMORY,
-  HealthDimension.THERMAL,
-  HealthDimension.POWER,
-  HealthDimension.PERFORMANCE,
-  HealthDimension.RELIABILITY,
-] as const;
 
 /** GPUs at a time, between which the process does other work: about two milliseconds. */
 const AT_ONCE = 1_000;
@@ -61,14 +48,14 @@ export async function healthFigures(
   const nodes: NodeFigures[] = [];
   for (const { source, connected } of latest.nodes()) {
     const gpus = byNode.get(`${source.cluster}\n${source.node}`) ?? [];
-    const score = rollUp(members(gpus), 'node').score ?? Number.NaN;
+    const score = rollUp(gpus, 'node').score ?? Number.NaN;
     nodes.push({ source, up: connected, score, gpus: gpus.map((gpu) => figuresOf(gpu, strengths)) });
     if (nodes.length % 100 === 0) await setImmediate();
   }
   const all = [...byPool.values()].flat();
-  const scopes: ScopeFigures[] = [scopeOf('fleet', '', rollUp(members(all), 'pool'))];
+  const scopes: ScopeFigures[] = [scopeOf('fleet', '', rollUp(all, 'pool'))];
   for (const [pool, rows] of [...byPool].slice(0, MAX_POOLS))
-    if (pool !== '') scopes.push(scopeOf('pool', pool, rollUp(members(rows), 'pool')));
+    if (pool !== '') scopes.push(scopeOf('pool', pool, rollUp(rows, 'pool')));
   return { nodes, scopes };
 }
 

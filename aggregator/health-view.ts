@@ -188,17 +188,12 @@ function scopeMessage(
   rows: readonly GpuScore[],
   kind: GroupKind,
 ): ScopeHealth {
-  const group = rollUp(members(rows), kind);
+  const group = rollUp(rows, kind);
   return create(ScopeHealthSchema, {
     ...{ scope, name, score: group.score ?? Number.NaN, gpuCount: group.gpus, ...group.states },
     worst: worstOf(group, rows),
     otherPoints: group.contributions.find(({ uuid }) => uuid === '')?.points ?? 0,
   });
-}
-
-function* members(rows: readonly GpuScore[]) {
-  for (const { uuid, source, score, low, state } of rows)
-    yield { uuid, node: source.node, score, low, state };
 }
 
 function worstOf({ contributions }: GroupHealth, rows: readonly GpuScore[]): GpuShare[] {

@@ -47,3 +47,8 @@ export class DecayedMean {
     return this.#mean;
   }
 }
+
+/** One step of a moving average that `halfLives` half-lives bring to `value`; begins with the first value (NaN before). */
+export function approach(mean: number, value: number, halfLives: number): number {
+  return Number.isNaN(mean) ? value : value + (mean - value) * 2 ** -halfLives;
+}

@@ -1,9 +1,10 @@
 import { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
+import type { Source } from '#shared/model/block.ts';
 
 /** One GPU as a group sees it. */
 export interface GroupMember {
   readonly uuid: string;
-  readonly node: string;
+  readonly source: Pick<Source, 'node'>;
   readonly score: number;
   /** The low end of its score. */
   readonly low: number;
@@ -119,7 +120,7 @@ function shareOut(
 ): GroupContribution[] {
   let left = lost;
   let named = 0;
-  const contributions = worst.flatMap(({ uuid, node, score }): GroupContribution[] => {
+  const contributions = worst.flatMap(({ uuid, source: { node }, score }): GroupContribution[] => {
     const points = Math.min(left, quantised((lost * lossOf(score) ** power) / sum));
     if (points <= 0) return [];
     left -= points;

@@ -1,3 +1,5 @@
+import { approach } from './decayed.ts';
+
 /** Settled power is what counts: at least so much of the limit. Below, the sensor's noise is larger than the rise. */
 const LOADED_SHARE = 0.5;
 /** Without work the GPU is near the temperature of its air: at most so much of the limit. */
@@ -45,8 +47,4 @@ export class ThermalResistance {
     if (this.#loadedS < LEARNING_S || !(this.#baseline > 0)) return Number.NaN;
     return this.#now / this.#baseline - 1;
   }
-}
-
-function approach(mean: number, value: number, halfLives: number): number {
-  return Number.isNaN(mean) ? value : value + (mean - value) * 2 ** -halfLives;
 }

@@ -100,3 +100,12 @@ export function toConnectError(error: unknown): ConnectError {
   if (error instanceof FleetError) return new ConnectError(error.message, CODES[error.code] ?? Code.Internal);
   return new ConnectError('internal error', Code.Internal, undefined, undefined, error);
 }
+
+/** Runs a handler, its errors as Connect's. */
+export async function answer<T>(handler: () => T | Promise<T>): Promise<T> {
+  try {
+    return await handler();
+  } catch (error) {
+    throw toConnectError(error);
+  }
+}

@@ -14,7 +14,7 @@ import {
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import { filterAlerts } from './alert-filter.ts';
 import type { AlertWatches } from './alert-watch.ts';
-import { toConnectError } from './callers.ts';
+import { answer, toConnectError } from './callers.ts';
 import type { FleetView, GpuRow } from './fleet-view.ts';
 import { listDeadLetters, listLosses, replayDeadLetters, requestReplay, timeOf } from './loss-requests.ts';
 import { pageOf } from './paging.ts';
@@ -114,13 +114,4 @@ export function resolveAlert(view: FleetView, id: string, comment: string): Aler
   if (outcome === 'not_active')
     throw new FleetError('invalid_input', `Cannot resolve alert ${id}: it is not active`);
   return view.alert(id)!;
-}
-
-/** Runs a handler, its errors as Connect's. */
-async function answer<T>(handler: () => T | Promise<T>): Promise<T> {
-  try {
-    return await handler();
-  } catch (error) {
-    throw toConnectError(error);
-  }
 }

@@ -5,7 +5,7 @@ import {
   ListNodeMarksResponseSchema,
   UnmarkNodeResponseSchema,
 } from '#proto/gpufleet/health/v1/health_service_pb.ts';
-import { callerKey, toConnectError } from './callers.ts';
+import { answer, callerKey } from './callers.ts';
 import {
   clearGpu,
   injectAnomaly,
@@ -51,13 +51,4 @@ export function fleetHealthService(view: HealthView): ServiceImpl<typeof HealthS
 
 function by({ values }: HandlerContext): string {
   return values.get(callerKey);
-}
-
-/** Runs a handler, its errors as Connect's. */
-async function answer<T>(handler: () => T | Promise<T>): Promise<T> {
-  try {
-    return await handler();
-  } catch (error) {
-    throw toConnectError(error);
-  }
 }

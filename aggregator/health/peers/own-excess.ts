@@ -1,3 +1,5 @@
+import { approach } from '../decayed.ts';
+
 /** Half-lives in milliseconds of work: of what is now, and of how the board always was. Own judgement. */
 const NOW_HALF_LIFE_MS = 30 * 60_000;
 const ALWAYS_HALF_LIFE_MS = 3 * 86_400_000;
@@ -36,8 +38,4 @@ export class OwnExcess {
     this.#always[gpu] = approach(this.#always[gpu]!, deviation, elapsedMs / halfLifeMs);
     return seenMs < LEARNING_MS ? Number.NaN : this.#now[gpu]! - this.#always[gpu]!;
   }
-}
-
-function approach(mean: number, value: number, halfLives: number): number {
-  return Number.isNaN(mean) ? value : value + (mean - value) * 2 ** -halfLives;
 }

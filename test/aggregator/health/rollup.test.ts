@@ -4,7 +4,7 @@ import { type GroupMember, rollUp, WORST_GPUS } from '../../../aggregator/health
 import { seededRandom } from '../../support/random.ts';
 
 function gpu(score: number, state: HealthState = HealthState.HEALTHY, low = score): GroupMember {
-  return { uuid: `GPU-${score}`, node: 'n1', score, low, state };
+  return { uuid: `GPU-${score}`, source: { node: 'n1' }, score, low, state };
 }
 
 const many = (count: number, one: GroupMember) => Array.from({ length: count }, () => one);
