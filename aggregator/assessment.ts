@@ -13,7 +13,7 @@ import type { Contribution } from './health/compose-score.ts';
 import type { Anomaly } from './health/detect/anomaly.ts';
 import { DetectionEngine } from './health/detect/detection-engine.ts';
 import type { DetectionSettings } from './health/detect/detection-settings.ts';
-import { RowDetectors } from './health/detect/pca-row-detectors.ts';
+import { RowDetectors } from './health/detect/row-detectors.ts';
 import { type GpuScore, HealthEngine, healthStateName } from './health/health-engine.ts';
 import { PatternBook } from './health/patterns/pattern-book.ts';
 import type { GroupsOfNode } from './health/patterns/topology.ts';

@@ -1,6 +1,6 @@
 import { IsolationForest } from './isolation-forest.ts';
 import { PcaResidual } from './pca-residual.ts';
-import { ScoreTail } from './pca-score-tail.ts';
+import { ScoreTail } from './score-tail.ts';
 
 const HOUR_MS = 3_600_000;
 /** Rows before the first components, and before the first forest: twice what one of its trees is grown from. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { LastingScores } from '../../../../aggregator/health/detect/pca-lasting-score.ts';
-import { ScoreTail } from '../../../../aggregator/health/detect/pca-score-tail.ts';
+import { LastingScores } from '../../../../aggregator/health/detect/lasting-score.ts';
+import { ScoreTail } from '../../../../aggregator/health/detect/score-tail.ts';
 import { seededRandom } from '../../../support/random.ts';
 
 // The budget of false alarms rests on this: a threshold that is too low floods an operator, one too high finds nothing.

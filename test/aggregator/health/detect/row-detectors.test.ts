@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import {
   RowDetectors,
   type RowDetectorsOptions,
-} from '../../../../aggregator/health/detect/pca-row-detectors.ts';
+} from '../../../../aggregator/health/detect/row-detectors.ts';
 import { METRIC, METRICS } from '../../../../aggregator/health/peers/peer-metrics.ts';
 import { seededRandom } from '../../../support/random.ts';
 

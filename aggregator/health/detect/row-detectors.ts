@@ -1,8 +1,8 @@
 import { METRIC, PEER_METRICS } from '../peers/peer-metrics.ts';
 import type { PeerDeviations } from '../peers/peer-row.ts';
 import type { Finding } from './anomaly.ts';
-import { LastingScores } from './pca-lasting-score.ts';
-import { ISOLATION, ROW_DETECTORS, RowModel } from './pca-row-model.ts';
+import { LastingScores } from './lasting-score.ts';
+import { ISOLATION, ROW_DETECTORS, RowModel } from './row-model.ts';
 
 export interface RowDetectorsOptions {
   /** Seeded: the same rows give the same findings. */
