@@ -28,4 +28,6 @@ describe('remote write 1.0 sender', () => {
 
 describe('remote write 2.0 sender, what a 1.0 sender must do too', () => {
   test.each(titled(CASES_2_0))('%s', (_, { run }) => run(stand));
+
+  test('and not one request that cannot be read', () => expect(stand.receiver.malformed).toEqual([]));
 });

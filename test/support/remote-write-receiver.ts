@@ -35,6 +35,8 @@ export interface RemoteWriteReceiver extends AsyncDisposable {
   /** Decides the answer to a write; 204 by default. A request that was not answered 2xx is not in `stored`. */
   answer: (request: ReceivedRequest) => Answer | Promise<Answer>;
   readonly stored: readonly ReceivedSample[];
+  /** Writes that are no snappy block: answered 400, and what and why. */
+  readonly malformed: readonly string[];
   /** What /metrics says; 404 where undefined. */
   metrics: string | undefined;
 }
@@ -42,20 +44,33 @@ export interface RemoteWriteReceiver extends AsyncDisposable {
 export async function startReceiver(): Promise<RemoteWriteReceiver> {
   const requests: ReceivedRequest[] = [];
   const stored: ReceivedSample[] = [];
+  const malformed: string[] = [];
   const server = createServer(async (request, response) => {
     const parts: Buffer[] = [];
-    for await (const part of request) parts.push(part as Buffer);
+    try {
+      for await (const part of request) parts.push(part as Buffer);
+    } catch {
+      // Its sender gave up, as it may when it closes: nothing was received, and nobody waits for an answer.
+      return;
+    }
     if (request.url === '/metrics') {
       response.writeHead(receiver.metrics === undefined ? 404 : 200).end(receiver.metrics ?? '');
       return;
     }
-    // It can be written to, and not be read.
-    if (request.method !== 'POST') {
+    // It can be written to, and not be read: queries come as POST too.
+    if (request.method !== 'POST' || !request.url?.endsWith('/write')) {
       response.writeHead(404).end();
       return;
     }
     const sent = Buffer.concat(parts);
-    const message = (await uncompress(sent)) as Buffer;
+    let message: Buffer;
+    try {
+      message = (await uncompress(sent)) as Buffer;
+    } catch (error) {
+      malformed.push(`${request.url}: ${String(error)}: ${sent.toString('base64')}`);
+      response.writeHead(400).end(String(error));
+      return;
+    }
     const received = {
       method: request.method,
       path: request.url ?? '',
@@ -76,6 +91,7 @@ export async function startReceiver(): Promise<RemoteWriteReceiver> {
     url: `http://127.0.0.1:${port}`,
     requests,
     stored,
+    malformed,
     answer: () => ({ status: 204 }),
     metrics: undefined,
     async [Symbol.asyncDispose]() {
