@@ -43,6 +43,10 @@ export function uplinkMetrics(registry: Registry, state: () => UplinkState) {
       help: 'Bytes of the records sent, as they lie on disk, by lane.',
       labelNames: ['lane'],
     }),
+    acceptedRecords: counter(registry, {
+      name: 'gpufleet_agent_accepted_records_total',
+      help: 'Records that the aggregator answered with "accepted", repeats included.',
+    }),
     liveSkipped: counter(registry, {
       name: 'gpufleet_agent_live_skipped_total',
       help: 'Records that found the live window full and go by the backfill lane.',

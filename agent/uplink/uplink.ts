@@ -55,6 +55,8 @@ const SAVE_MARKS_EVERY_MS = 5_000;
 const CHECK_ANSWERS_EVERY_MS = 5_000;
 /** How often the aggregator hears how far behind this agent is; more often while it is. */
 const STATUS_EVERY_MS = 30_000;
+/** A rate that grew by this factor since it was told is told at once. */
+const NEWS = 1.25;
 const STATUS_BEHIND_EVERY_MS = 5_000;
 /** After records were deferred, backlog waits this long: they would only be deferred again. */
 const DEFERRED_PAUSE_MS = 1_000;
@@ -283,6 +285,7 @@ export class Uplink {
       const range = { run: counter, first: Number(first), last: Number(last) };
       this.#delivery.accepted(range, ack.storeEpoch, now);
       this.#acceptedLog.add(range);
+      this.#metrics.acceptedRecords.inc(range.last - range.first + 1);
     }
     for (const { run, first, last } of ack.deferred) {
       const counter = session.counterOf(run);
@@ -438,11 +441,11 @@ export class Uplink {
   /** `early` is how long before its time it may be told. */
   #tellStatusIfDue(early = 0): void {
     const sinceMs = this.#options.clock.monotonic() - this.#toldAt;
-    // The first ticks of a run: nobody knows yet what losing it would cost.
-    const isNew = this.#toldRate === 0 && this.#rates.size > 0;
-    if (!isNew && sinceMs < STATUS_BEHIND_EVERY_MS - early / 2) return;
+    // The first ticks of a run, group after group: nobody knows yet what losing it would cost.
+    const isNews = this.#samplesPerSecond > NEWS * this.#toldRate;
+    if (!isNews && sinceMs < STATUS_BEHIND_EVERY_MS - early / 2) return;
     const behind = this.#delivery.pendingRecords(this.#liveThrough) > 0;
-    if (isNew || behind || sinceMs >= STATUS_EVERY_MS - early) this.#tellStatus();
+    if (isNews || behind || sinceMs >= STATUS_EVERY_MS - early) this.#tellStatus();
   }
 
   #tellStatus(): void {
