@@ -7,17 +7,17 @@ import { supervise } from '#shared/lifecycle/supervise.ts';
 import { aborted, repeat } from '#shared/lifecycle/wait.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { Clock } from '#shared/model/clock.ts';
-import { type AlertBus, createAlertBus } from './alerts/alert-bus.ts';
 import { isTransition } from './alerts/alert-change.ts';
 import { AlertEngine } from './alerts/alert-engine.ts';
-import { openAlertSpool } from './alerts/alert-spool.ts';
-import { EventSpool } from './alerts/event-spool.ts';
-import { readNatsCredentials } from './alerts/nats-credentials.ts';
-import type { NatsLinkOptions } from './alerts/nats-link.ts';
-import type { RuleSet } from './alerts/rules.ts';
-import { parseRules } from './alerts/rules-file.ts';
-import { StreamLink } from './alerts/stream-link.ts';
-import { toSubject } from './alerts/subject.ts';
+import { type AlertBus, createAlertBus } from './alerts/bus/alert-bus.ts';
+import { openAlertSpool } from './alerts/bus/alert-spool.ts';
+import { EventSpool } from './alerts/bus/event-spool.ts';
+import { readNatsCredentials } from './alerts/bus/nats-credentials.ts';
+import type { NatsLinkOptions } from './alerts/bus/nats-link.ts';
+import { StreamLink } from './alerts/bus/stream-link.ts';
+import { toSubject } from './alerts/bus/subject.ts';
+import type { RuleSet } from './alerts/rules/rules.ts';
+import { parseRules } from './alerts/rules/rules-file.ts';
 import { Assessment } from './assessment.ts';
 import type { AggregatorConfig } from './config.ts';
 import { AssetBook } from './enrich/asset-book.ts';
@@ -48,7 +48,7 @@ import { tickContext } from './tick-context.ts';
 import { Validation } from './validate/validation.ts';
 import { readStoredHealth } from './warm-start.ts';
 
-const SHIPPED_RULES = new URL('./alerts/default-rules.yaml', import.meta.url);
+const SHIPPED_RULES = new URL('./alerts/rules/default-rules.yaml', import.meta.url);
 /** Expiry of alerts is looked at this often. */
 const ADVANCE_EVERY_MS = 1_000;
 /** How late a moment of the derived grid may be noticed. */

@@ -5,8 +5,8 @@ import type { Block, BlockSpan, Source } from '#shared/model/block.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import type { Loss } from '#shared/model/loss.ts';
-import type { AlertBus } from './alerts/alert-bus.ts';
 import type { AlertEngine } from './alerts/alert-engine.ts';
+import type { AlertBus } from './alerts/bus/alert-bus.ts';
 import type { Assessment } from './assessment.ts';
 import { withAssets } from './enrich/event-context.ts';
 import type {

@@ -16,8 +16,8 @@ import type { FleetEvent } from '#shared/model/event.ts';
 import { type AlertChange, type AlertListener, isTransition } from './alert-change.ts';
 import { alertId } from './alert-id.ts';
 import { AlertTable, type TrackedAlert } from './alert-table.ts';
-import { type Check, compileChecks, readLimit, readValue } from './rule-program.ts';
-import type { EventRule, LabelMatch, Rule, ThresholdRule } from './rules.ts';
+import { type Check, compileChecks, readLimit, readValue } from './rules/rule-program.ts';
+import type { EventRule, LabelMatch, Rule, ThresholdRule } from './rules/rules.ts';
 import { eventSummary, severityName, thresholdSummary, withComment } from './summary.ts';
 
 export interface AlertEngineOptions {

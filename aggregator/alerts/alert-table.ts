@@ -1,5 +1,5 @@
 import { type Alert, AlertState } from '#proto/gpufleet/alert/v1/alert_pb.ts';
-import type { Rule } from './rules.ts';
+import type { Rule } from './rules/rules.ts';
 
 /** What the engine keeps of one alert. The message is replaced at each change, never written to. */
 export interface TrackedAlert {

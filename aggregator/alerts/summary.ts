@@ -1,6 +1,6 @@
 import { type Alert, Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
-import type { Rule } from './rules.ts';
+import type { Rule } from './rules/rules.ts';
 
 /** Longest summary in characters. */
 const MAX_SUMMARY = 1000;

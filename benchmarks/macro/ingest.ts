@@ -6,7 +6,7 @@ import { createRegistry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
 import { systemClock } from '#shared/model/clock.ts';
 import { AlertEngine } from '../../aggregator/alerts/alert-engine.ts';
-import { parseRules } from '../../aggregator/alerts/rules-file.ts';
+import { parseRules } from '../../aggregator/alerts/rules/rules-file.ts';
 import { DetectionEngine } from '../../aggregator/health/detect/detection-engine.ts';
 import { HealthEngine } from '../../aggregator/health/health-engine.ts';
 import { PeerRows } from '../../aggregator/health/peers/peer-rows.ts';
@@ -20,7 +20,7 @@ import type { LoadOptions, LoadResult } from './stream-load.ts';
 const STREAMS = 50;
 /** The load carries the trace's own times. */
 const ANY_TIME = Number.MAX_SAFE_INTEGER;
-const RULES = new URL('../../aggregator/alerts/default-rules.yaml', import.meta.url);
+const RULES = new URL('../../aggregator/alerts/rules/default-rules.yaml', import.meta.url);
 
 /** One-tick frames from another process, decoded, validated, kept as latest values, scored, watched, put to the rules, acknowledged. */
 export const ingest: BenchCase = {

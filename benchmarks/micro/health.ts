@@ -6,14 +6,14 @@ import type { Dictionary } from '#shared/model/dictionary.ts';
 import { createDictionary } from '#shared/wire/dictionary.ts';
 import { createSimulatedCollector } from '../../agent/collect/simulated/collector.ts';
 import { AlertEngine } from '../../aggregator/alerts/alert-engine.ts';
-import { parseRules } from '../../aggregator/alerts/rules-file.ts';
+import { parseRules } from '../../aggregator/alerts/rules/rules-file.ts';
 import { DetectionEngine } from '../../aggregator/health/detect/detection-engine.ts';
 import { HealthEngine } from '../../aggregator/health/health-engine.ts';
 import { heapAfter } from '../../test/support/heap.ts';
 import type { BenchCase, BenchMetrics, BenchOptions } from '../bench-case.ts';
 import { median } from '../report.ts';
 
-const RULES = new URL('../../aggregator/alerts/default-rules.yaml', import.meta.url);
+const RULES = new URL('../../aggregator/alerts/rules/default-rules.yaml', import.meta.url);
 /** Nodes that are simulated; the others show what one of these does. */
 const TEMPLATES = 8;
 const INTERVAL_MS = 30_000;

@@ -3,7 +3,7 @@ import { AlertState } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
 import type { FaultKind } from '../../agent/collect/simulated/faults.ts';
 import { AlertEngine } from '../../aggregator/alerts/alert-engine.ts';
-import { parseRules } from '../../aggregator/alerts/rules-file.ts';
+import { parseRules } from '../../aggregator/alerts/rules/rules-file.ts';
 import { createRegistry } from '../../shared/instruments/registry.ts';
 import { SlotState } from '../../shared/model/slot-state.ts';
 import { AssessedNode, NODE } from './assessed-node.ts';

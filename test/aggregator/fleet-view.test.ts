@@ -6,7 +6,7 @@ import { createRegistry } from '#shared/instruments/registry.ts';
 import type { Source } from '#shared/model/block.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import { AlertEngine } from '../../aggregator/alerts/alert-engine.ts';
-import { parseRules } from '../../aggregator/alerts/rules-file.ts';
+import { parseRules } from '../../aggregator/alerts/rules/rules-file.ts';
 import { createFleetView, type FleetLists } from '../../aggregator/fleet-view.ts';
 import { HealthEngine } from '../../aggregator/health/health-engine.ts';
 import { DeadLetters } from '../../aggregator/ledger/dead-letters.ts';
@@ -25,7 +25,7 @@ import {
 import { FakeShelf } from './ledger/open-shelf.ts';
 import { FakeHealth } from './query/fake-health.ts';
 
-const SHIPPED = new URL('../../aggregator/alerts/default-rules.yaml', import.meta.url);
+const SHIPPED = new URL('../../aggregator/alerts/rules/default-rules.yaml', import.meta.url);
 
 const NO_LISTS: FleetLists = {
   ledger: { list: () => [] },

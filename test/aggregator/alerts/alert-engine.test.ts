@@ -6,7 +6,7 @@ import { createRegistry } from '#shared/instruments/registry.ts';
 import type { Source } from '#shared/model/block.ts';
 import type { AlertChange } from '../../../aggregator/alerts/alert-change.ts';
 import { AlertEngine, type AlertEngineOptions } from '../../../aggregator/alerts/alert-engine.ts';
-import { parseRules } from '../../../aggregator/alerts/rules-file.ts';
+import { parseRules } from '../../../aggregator/alerts/rules/rules-file.ts';
 import { severityName } from '../../../aggregator/alerts/summary.ts';
 import {
   blockOf,
@@ -20,7 +20,7 @@ import {
 } from './block-of.ts';
 
 const SHIPPED = readFileSync(
-  new URL('../../../aggregator/alerts/default-rules.yaml', import.meta.url),
+  new URL('../../../aggregator/alerts/rules/default-rules.yaml', import.meta.url),
   'utf8',
 );
 const TEMPERATURE = dictionaryOf([

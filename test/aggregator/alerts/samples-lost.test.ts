@@ -4,10 +4,10 @@ import { type Alert, AlertState, Resolution, Severity } from '#proto/gpufleet/al
 import { createRegistry } from '#shared/instruments/registry.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import { AlertEngine } from '../../../aggregator/alerts/alert-engine.ts';
-import { parseRules } from '../../../aggregator/alerts/rules-file.ts';
+import { parseRules } from '../../../aggregator/alerts/rules/rules-file.ts';
 import { ManualClock, SOURCE } from './block-of.ts';
 
-const SHIPPED = new URL('../../../aggregator/alerts/default-rules.yaml', import.meta.url);
+const SHIPPED = new URL('../../../aggregator/alerts/rules/default-rules.yaml', import.meta.url);
 const HOUR_MS = 3_600_000;
 
 function engineOf() {

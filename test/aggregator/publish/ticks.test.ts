@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import type { Block, Source } from '#shared/model/block.ts';
 import { FrameDecoder } from '#shared/wire/frame-decoder.ts';
-import { toSubject } from '../../../aggregator/alerts/subject.ts';
+import { toSubject } from '../../../aggregator/alerts/bus/subject.ts';
 import { Publishing, type PublishingOptions } from '../../../aggregator/publish/publishing.ts';
 import type { Headers, Stream } from '../../../aggregator/publish/stream.ts';
 import { until } from '../../support/wait.ts';

@@ -1,7 +1,7 @@
 import type { Block } from '#shared/model/block.ts';
 import { type Dictionary, type Labels, labelOf } from '#shared/model/dictionary.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
-import { alertId } from './alert-id.ts';
+import { alertId } from '../alert-id.ts';
 import type { LabelMatch, Limit, Operand, ThresholdRule } from './rules.ts';
 
 /** One rule on one series of one dictionary: which slots to read. Compiled once, then only indexed. */

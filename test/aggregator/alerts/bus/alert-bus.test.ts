@@ -8,15 +8,19 @@ import { type Alert, AlertState } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { createRegistry, type Registry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
 import { systemClock } from '#shared/model/clock.ts';
-import { type AlertBus, type AlertBusOptions, createAlertBus } from '../../../aggregator/alerts/alert-bus.ts';
-import { decodeAlert } from '../../../aggregator/alerts/alert-message.ts';
-import { type AlertSpool, openAlertSpool } from '../../../aggregator/alerts/alert-spool.ts';
-import { EventSpool } from '../../../aggregator/alerts/event-spool.ts';
-import { startNats } from '../../support/nats-server.ts';
-import { tempDir } from '../../support/temp.ts';
-import { until } from '../../support/wait.ts';
-import { alertOf } from './alert-of.ts';
-import { SOURCE, START_MS, xidEvent } from './block-of.ts';
+import {
+  type AlertBus,
+  type AlertBusOptions,
+  createAlertBus,
+} from '../../../../aggregator/alerts/bus/alert-bus.ts';
+import { decodeAlert } from '../../../../aggregator/alerts/bus/alert-message.ts';
+import { type AlertSpool, openAlertSpool } from '../../../../aggregator/alerts/bus/alert-spool.ts';
+import { EventSpool } from '../../../../aggregator/alerts/bus/event-spool.ts';
+import { startNats } from '../../../support/nats-server.ts';
+import { tempDir } from '../../../support/temp.ts';
+import { until } from '../../../support/wait.ts';
+import { alertOf } from '../alert-of.ts';
+import { SOURCE, START_MS, xidEvent } from '../block-of.ts';
 
 const STREAM = 'GPUFLEET_ALERTS';
 

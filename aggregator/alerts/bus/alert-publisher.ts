@@ -5,6 +5,7 @@ import type { Alert } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import { type Counter, counter, type Registry } from '#shared/instruments/registry.ts';
 import type { Logger } from '#shared/logging/logger.ts';
+import { severityName } from '../summary.ts';
 import {
   alertSubject,
   decodeAlert,
@@ -18,7 +19,6 @@ import {
 } from './alert-message.ts';
 import type { AlertSpool, SpoolEntry, StreamTail } from './alert-spool.ts';
 import { hasCode, type NatsSession } from './nats-link.ts';
-import { severityName } from './summary.ts';
 
 export interface AlertPublisherOptions {
   readonly stream: string;

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
-import { parseRules } from '../../../aggregator/alerts/rules-file.ts';
+import { parseRules } from '../../../../aggregator/alerts/rules/rules-file.ts';
 
 function faultsOf(text: string): string[] {
   try {
@@ -17,7 +17,7 @@ function faultsOf(text: string): string[] {
 
 describe('the shipped rules', () => {
   const text = readFileSync(
-    new URL('../../../aggregator/alerts/default-rules.yaml', import.meta.url),
+    new URL('../../../../aggregator/alerts/rules/default-rules.yaml', import.meta.url),
     'utf8',
   );
   const rules = parseRules(text, 'default-rules.yaml');

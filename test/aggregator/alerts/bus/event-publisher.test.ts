@@ -2,12 +2,12 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
-import { EventPublisher } from '../../../aggregator/alerts/event-publisher.ts';
-import { EventSpool, type SpooledEvent } from '../../../aggregator/alerts/event-spool.ts';
-import type { NatsSession } from '../../../aggregator/alerts/nats-link.ts';
-import { tempDir } from '../../support/temp.ts';
-import { until } from '../../support/wait.ts';
-import { SOURCE, START_MS, xidEvent } from './block-of.ts';
+import { EventPublisher } from '../../../../aggregator/alerts/bus/event-publisher.ts';
+import { EventSpool, type SpooledEvent } from '../../../../aggregator/alerts/bus/event-spool.ts';
+import type { NatsSession } from '../../../../aggregator/alerts/bus/nats-link.ts';
+import { tempDir } from '../../../support/temp.ts';
+import { until } from '../../../support/wait.ts';
+import { SOURCE, START_MS, xidEvent } from '../block-of.ts';
 
 const open = (folder: string, maxEvents?: number) => {
   const registry = createRegistry();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { fromToken, toSubject, toToken } from '../../../aggregator/alerts/subject.ts';
-import { seededRandom } from '../../support/random.ts';
+import { fromToken, toSubject, toToken } from '../../../../aggregator/alerts/bus/subject.ts';
+import { seededRandom } from '../../../support/random.ts';
 
 describe('a subject token', () => {
   it.each([

@@ -10,10 +10,10 @@ import {
   type AlertSpool,
   type AlertSpoolOptions,
   openAlertSpool,
-} from '../../../aggregator/alerts/alert-spool.ts';
-import { tempDir } from '../../support/temp.ts';
-import { alertOf } from './alert-of.ts';
-import { START_MS } from './block-of.ts';
+} from '../../../../aggregator/alerts/bus/alert-spool.ts';
+import { tempDir } from '../../../support/temp.ts';
+import { alertOf } from '../alert-of.ts';
+import { START_MS } from '../block-of.ts';
 
 const DAY_MS = 86_400_000;
 

@@ -7,9 +7,9 @@ import {
   encodeAlert,
   judge,
   standingOf,
-} from '../../../aggregator/alerts/alert-message.ts';
-import { alertOf } from './alert-of.ts';
-import { START_MS } from './block-of.ts';
+} from '../../../../aggregator/alerts/bus/alert-message.ts';
+import { alertOf } from '../alert-of.ts';
+import { START_MS } from '../block-of.ts';
 
 describe('an alert on the wire', () => {
   it('is protobuf JSON with the names of the .proto file, which subscribers of any language read', () => {
