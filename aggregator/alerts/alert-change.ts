@@ -10,6 +10,9 @@ export type AlertChange =
   /** The severity of a firing alert rose or fell. */
   | 'severity'
   | 'resolved'
+  /** An operator said that somebody works on it, or took that back. */
+  | 'acknowledged'
+  | 'unacknowledged'
   /** The condition of a suppressed alert cleared: it may fire again. */
   | 'released';
 
@@ -18,5 +21,5 @@ export type AlertListener = (alert: Alert, change: AlertChange) => void;
 
 /** Whether a change counts as a transition, is published and kept over a restart. */
 export function isTransition(change: AlertChange): boolean {
-  return change === 'fired' || change === 'severity' || change === 'resolved';
+  return change !== 'pending' && change !== 'withdrawn' && change !== 'released';
 }

@@ -1,37 +1,65 @@
 import { create } from '@bufbuild/protobuf';
-import { type Timestamp, timestampFromMs, timestampMs } from '@bufbuild/protobuf/wkt';
+import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import {
+  AcknowledgementSchema,
   type Alert,
   AlertSchema,
   AlertState,
   Resolution,
-  Severity,
 } from '#proto/gpufleet/alert/v1/alert_pb.ts';
-import { isCriticalXid, xidNamed } from '#shared/catalogue/xid.ts';
-import { type Counter, counter, gauge, type Registry } from '#shared/instruments/registry.ts';
+import type { Registry } from '#shared/instruments/registry.ts';
 import type { Block, Source } from '#shared/model/block.ts';
 import type { Clock } from '#shared/model/clock.ts';
-import type { Dictionary } from '#shared/model/dictionary.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import { type AlertChange, type AlertListener, isTransition } from './alert-change.ts';
 import { alertId } from './alert-id.ts';
-import { AlertTable, type TrackedAlert } from './alert-table.ts';
-import { type Check, compileChecks, readLimit, readValue } from './rules/rule-program.ts';
-import type { EventRule, LabelMatch, Rule, ThresholdRule } from './rules/rules.ts';
-import { eventSummary, severityName, thresholdSummary, withComment } from './summary.ts';
+import { AlertInstruments } from './alert-instruments.ts';
+import { type ContextOf, joinLabels, type Place } from './alert-labels.ts';
+import { AlertTable } from './alert-table.ts';
+import { detailsOf, ends, eventAlertId, keyOf, raises } from './event-match.ts';
+import { changeOf, firingFrom } from './level-change.ts';
+import { conditionHolds, isBeyond, isBeyondAny, stepLevels, topActive } from './level-steps.ts';
+import { ProgramCache } from './program-cache.ts';
+import { annotate } from './rules/annotations.ts';
+import { diffRules, type RuleDiff } from './rules/rule-diff.ts';
+import type {
+  AbsentRule,
+  AggregateRule,
+  EventRule,
+  LevelledRule,
+  Rule,
+  ThresholdRule,
+} from './rules/rules.ts';
+import { stillLooksAt } from './rules/still-looks.ts';
+import type { Subject } from './subject.ts';
+import { eventSummary, withComment, withReason } from './summary.ts';
+import {
+  adoptRule,
+  forgetLevels,
+  orphanRule,
+  restoreAlert,
+  type TrackedAlert,
+  trackAlert,
+} from './tracked-alert.ts';
 
 export interface AlertEngineOptions {
   readonly rules: readonly Rule[];
   readonly clock: Clock;
   readonly registry: Registry;
-  /** Most alerts kept, resolved ones included; 100,000 by default (about 150 MB). */
+  /** Most alerts kept, resolved ones included; 250,000 by default (about 560 MB where all fire). */
   readonly maxAlerts?: number;
   /** Most alerts kept of one node; 2,000 by default. */
   readonly maxAlertsPerNode?: number;
+  readonly contextOf?: ContextOf;
+  /** Which silences cover an alert and which alerts inhibit it: asked at each transition. */
+  readonly stamp?: (alert: Alert) => { readonly silencedBy: string[]; readonly inhibitedBy: string[] };
 }
 
 /** `suppressed`: resolved while the condition still holds, silent until it clears. */
 export type ResolveOutcome = 'resolved' | 'suppressed' | 'not_found' | 'not_active';
+export type AcknowledgeOutcome = 'acknowledged' | 'not_found' | 'not_active';
+/** `not_active`: it does not fire, or nobody has acknowledged it. */
+export type WithdrawOutcome = 'withdrawn' | 'not_found' | 'not_active';
 
 /** Holding for `for` survives a gap of this many intervals: one lost tick and a late one are not a recovery. */
 const GAP_INTERVALS = 3;
@@ -39,89 +67,120 @@ const GAP_INTERVALS = 3;
 const UNHEARD_MS = 60_000;
 /** A sample this much older than the last is no repeat: the node's clock was set back, and goes on from there. */
 const CLOCK_STEP_MS = 60_000;
-/** Longest key of an event alert: it comes from the agent. */
-const MAX_KEY = 100;
+/** A storm of events expires as it came, all at once; measured: 50 µs each, so 100 ms in which no tick is looked at. */
+const MOST_EXPIRED = 2_000;
+/** Why an alert ends that no sample can judge any more. */
+const LOOKS_ELSEWHERE = 'Its rule no longer looks at it';
+/** A rule has at most three levels: info, warning, critical. */
+const MAX_LEVELS = 3;
 
 /**
  * States of an alert: *pending* (a level holds, not yet for its `for`), *firing* (at least one level has held for
  * its `for`; the severity is that of the highest), *resolved* (no level holds, an operator said so, or an event's
  * time was up). Silence resolves nothing: an alert whose node died, whose GPU was lost or whose series ended stays
- * as it was, with its age in `updated_at`.
+ * as it was, with its age in `updated_at`. Somebody may have acknowledged a firing one, until it fires anew.
  *
- * `transition` counts what subscribers are told: firing, changes of severity, resolving. Pending is not told.
- * All calls are synchronous; listeners run within them.
+ * `transition` counts what subscribers are told: firing, changes of severity, acknowledging, resolving. Pending is not
+ * told. All calls are synchronous; listeners run within them.
  */
 export class AlertEngine {
   readonly #clock: Clock;
   readonly #table: AlertTable;
-  readonly #rules: ReadonlyMap<string, Rule>;
-  readonly #thresholds: readonly ThresholdRule[];
-  readonly #events: readonly EventRule[];
-  readonly #programs = new WeakMap<Source, WeakMap<Dictionary, Check[]>>();
+  readonly #instruments: AlertInstruments;
+  readonly #contextOf: AlertEngineOptions['contextOf'];
+  readonly #stamp: AlertEngineOptions['stamp'];
   readonly #listeners = new Set<AlertListener>();
   /** Firing alerts of event rules: those that `advance` looks at. */
   readonly #expiring = new Set<TrackedAlert>();
-  readonly #transitions: Counter<'rule' | 'state'>;
-  /** Since the last scrape: counted in plain numbers, as each tick comes by here. */
-  readonly #evaluations = { threshold: 0, event: 0 };
-  readonly #refused: Counter<'rule'>;
+  readonly #programs = new ProgramCache();
+  /** Of the sample that is judged: reused. */
+  readonly #limits = new Float64Array(MAX_LEVELS);
+  /** Ids of the alerts of observed subjects, as each is a hash. */
+  #observed = new WeakMap<Subject, { readonly rule: string; readonly id: string }>();
+  #rules: ReadonlyMap<string, Rule> = new Map();
+  #events: readonly EventRule[] = [];
 
   constructor(options: AlertEngineOptions) {
     this.#clock = options.clock;
-    this.#table = new AlertTable(options.maxAlerts ?? 100_000, options.maxAlertsPerNode ?? 2_000);
-    this.#rules = new Map(options.rules.map((rule) => [rule.name, rule]));
-    this.#thresholds = options.rules.filter((rule) => rule.kind === 'threshold');
-    this.#events = options.rules.filter((rule) => rule.kind === 'event');
-    this.#transitions = counter(options.registry, {
-      name: 'gpufleet_alert_transitions_total',
-      help: 'Alerts that began to fire, changed severity or resolved, by rule and the state they came to.',
-      labelNames: ['rule', 'state'],
-    });
-    const evaluations = this.#evaluations;
-    counter(options.registry, {
-      name: 'gpufleet_alert_rule_evaluations_total',
-      help: 'Rules looked at, on a series or on an event.',
-      labelNames: ['kind'],
-      collect() {
-        for (const kind of ['threshold', 'event'] as const) {
-          this.inc({ kind }, evaluations[kind]);
-          evaluations[kind] = 0;
-        }
-      },
-    });
-    this.#refused = counter(options.registry, {
-      name: 'gpufleet_alerts_refused_total',
-      help: 'Alerts not raised because the limit of active alerts, in all or of the node, was reached.',
-      labelNames: ['rule'],
-    });
-    const table = this.#table;
-    gauge(options.registry, {
-      name: 'gpufleet_alerts_active',
-      help: 'Alerts that fire, by severity.',
-      labelNames: ['severity'],
-      collect() {
-        const counts = { info: 0, warning: 0, critical: 0, none: 0 };
-        for (const { alert } of table.values()) {
-          if (alert.state === AlertState.FIRING) counts[severityName(alert.severity)]++;
-        }
-        for (const severity of ['info', 'warning', 'critical'] as const)
-          this.set({ severity }, counts[severity]);
-      },
-    });
+    this.#contextOf = options.contextOf;
+    this.#stamp = options.stamp;
+    this.#table = new AlertTable(options.maxAlerts ?? 250_000, options.maxAlertsPerNode ?? 2_000);
+    this.#instruments = new AlertInstruments(options.registry, this.#table);
+    this.#take(options.rules);
+  }
+
+  rules(): readonly Rule[] {
+    return [...this.#rules.values()];
+  }
+
+  /**
+   * Goes on with other rules. Alerts of a rule that is the same or changed live on under their id, and the next sample
+   * judges them by what it says now; those of a rule that is gone, is of another kind now or looks elsewhere, resolve.
+   */
+  setRules(rules: readonly Rule[]): RuleDiff {
+    const before = this.#rules;
+    const diff = diffRules([...before.values()], rules);
+    const touched = new Set([...diff.added, ...diff.changed]);
+    this.#take(rules.map((rule) => (touched.has(rule.name) ? rule : before.get(rule.name)!)));
+    const nowMs = this.#clock.now();
+    for (const tracked of this.#table.values()) this.#rebase(tracked, nowMs);
+    return diff;
   }
 
   /** Evaluates the threshold rules. Backlog is not evaluated: what was hot an hour ago is history. */
   evaluate(block: Block): void {
     if (!block.live) return;
-    const checks = this.#checksOf(block);
-    if (checks.length === 0) return;
-    this.#evaluations.threshold += checks.length;
-    for (const check of checks) {
-      const value = readValue(check, block);
+    const { program, growth } = this.#programs.of(block, this.#table);
+    this.#instruments.evaluations.threshold += program.count;
+    const limits = this.#limits;
+    for (let check = program.next(0, block); check < program.count; check = program.next(check + 1, block)) {
+      let value = program.read(check, block);
       if (Number.isNaN(value)) continue;
-      const tracked = this.#table.get(check.id) ?? this.#begin(check, block, value);
-      if (tracked !== undefined) this.#step(tracked, check, block, value);
+      const rule = program.rule(check);
+      const counter = program.counter(check);
+      if (counter >= 0) {
+        value = growth.measure(counter, value, block.timestampMs) / program.per(check);
+        if (Number.isNaN(value)) continue;
+      }
+      program.readLimits(check, block, limits);
+      const beyond = isBeyondAny(rule, value, limits);
+      if (!beyond && !program.watches(check)) continue;
+      const subject = program.subject(check);
+      const tracked = this.#table.get(subject.id);
+      // One that has resolved waits for the next breach, as one that never was.
+      program.watch(check, beyond || (tracked !== undefined && !isAtRest(tracked.alert)));
+      if (counter >= 0 && !growth.covers(counter) && !isCertain(rule, tracked, value, limits)) continue;
+      this.#judge(tracked, subject.id, rule, subject, value, block.timestampMs, block.dictionary.intervalMs);
     }
+  }
+
+  /**
+   * Takes a value of an absent or aggregate rule, with the same life cycle as a series has. NaN is no value; a rule
+   * that is not (or no longer) among the rules is ignored. Give the same `subject` object each time: the id of its alert
+   * is kept with it.
+   */
+  observe(
+    rule: AbsentRule | AggregateRule,
+    subject: Subject,
+    value: number,
+    atMs: number,
+    intervalMs: number,
+  ): void {
+    const current = this.#rules.get(rule.name);
+    if (Number.isNaN(value) || current?.kind !== rule.kind) return;
+    this.#instruments.evaluations[rule.kind]++;
+    for (const [level, { limit }] of current.levels.entries()) {
+      this.#limits[level] = typeof limit === 'number' ? limit : Number.NaN;
+    }
+    const id = this.#observedId(rule, subject);
+    this.#judge(this.#table.get(id), id, current, subject, value, atMs, intervalMs);
+  }
+
+  /** Ends the alert of an observed subject that is there no more, such as a group that has no members left. */
+  resolveGone(rule: AbsentRule | AggregateRule, subject: Subject, atMs: number): void {
+    const tracked = this.#table.get(this.#observedId(rule, subject));
+    if (tracked !== undefined && tracked.rule.kind === rule.kind)
+      this.#drop(tracked, 'Nothing left to watch', atMs);
   }
 
   /**
@@ -130,23 +189,20 @@ export class AlertEngine {
    */
   event(source: Source, event: FleetEvent, late: boolean): void {
     for (const rule of this.#events) {
-      if (rule.event !== event.type) continue;
-      this.#evaluations.event++;
-      if (rule.until !== undefined && carries(event, rule.until)) this.#end(rule, source, event);
-      if (matchesCodes(rule, event) && carries(event, rule.where)) this.#raise(rule, source, event, late);
+      if (rule.event !== event.type && rule.untilEvent !== event.type) continue;
+      this.#instruments.evaluations.event++;
+      if (ends(rule, event)) this.#end(rule, source, event);
+      if (raises(rule, event)) this.#raise(rule, source, event, late);
     }
   }
 
-  /** Ends the event alerts whose time is up. To be called about once a second. */
+  /** Ends the event alerts whose time is up, 2,000 at a time. To be called about once a second. */
   advance(nowMs: number): void {
+    let left = MOST_EXPIRED;
     for (const tracked of this.#expiring) {
       if (nowMs < tracked.expiresMs) continue;
-      this.#change(tracked, 'resolved', {
-        state: AlertState.RESOLVED,
-        resolution: Resolution.EXPIRED,
-        resolvedAt: timestampFromMs(nowMs),
-        updatedAt: timestampFromMs(nowMs),
-      });
+      this.#resolve(tracked, Resolution.EXPIRED, nowMs);
+      if (--left === 0) return;
     }
   }
 
@@ -164,17 +220,33 @@ export class AlertEngine {
     const tracked = this.#table.get(id);
     if (tracked === undefined) return 'not_found';
     if (tracked.alert.state !== AlertState.FIRING) return 'not_active';
-    const suppressed = holds(tracked, this.#clock.now());
+    const suppressed = isHeld(tracked, this.#clock.now());
     if (!suppressed) forgetLevels(tracked);
-    this.#change(tracked, 'resolved', {
-      state: AlertState.RESOLVED,
-      resolution: Resolution.OPERATOR,
-      suppressed,
-      summary: withComment(tracked.alert.summary, comment),
-      resolvedAt: timestampFromMs(nowMs),
-      updatedAt: timestampFromMs(nowMs),
-    });
+    const summary = withComment(tracked.alert.summary, comment);
+    this.#resolve(tracked, Resolution.OPERATOR, nowMs, { suppressed, summary });
     return suppressed ? 'suppressed' : 'resolved';
+  }
+
+  /** Says who works on a firing alert, until it fires anew; of two, the later counts. */
+  acknowledge(id: string, by: string, comment: string, nowMs: number): AcknowledgeOutcome {
+    const tracked = this.#table.get(id);
+    if (tracked === undefined) return 'not_found';
+    if (tracked.alert.state !== AlertState.FIRING) return 'not_active';
+    const at = timestampFromMs(nowMs);
+    this.#change(tracked, 'acknowledged', {
+      acknowledged: create(AcknowledgementSchema, { by, comment, at }),
+    });
+    return 'acknowledged';
+  }
+
+  /** Takes an acknowledgement back. */
+  withdrawAcknowledgement(id: string): WithdrawOutcome {
+    const tracked = this.#table.get(id);
+    if (tracked === undefined) return 'not_found';
+    const { state, acknowledged } = tracked.alert;
+    if (state !== AlertState.FIRING || acknowledged === undefined) return 'not_active';
+    this.#change(tracked, 'unacknowledged', { acknowledged: undefined });
+    return 'withdrawn';
   }
 
   /** Tells of every change from now on, until disposed. */
@@ -192,147 +264,115 @@ export class AlertEngine {
     for (const alert of alerts) {
       const rule = this.#rules.get(alert.rule);
       if (this.#table.get(alert.id) !== undefined) continue;
-      const tracked = restored(alert, rule ?? orphanRule(alert), nowMs);
+      const tracked = restoreAlert(alert, rule ?? orphanRule(alert), nowMs);
       if (!this.#table.add(tracked)) {
-        this.#refused.inc({ rule: rule?.name ?? '' });
+        this.#instruments.refused.inc({ rule: rule?.name ?? '' });
         continue;
       }
-      if (alert.state !== AlertState.FIRING) continue;
-      if (rule === undefined) {
-        this.#change(tracked, 'resolved', {
-          state: AlertState.RESOLVED,
-          resolution: Resolution.CLEARED,
-          summary: `Its rule was removed: ${alert.summary}`.slice(0, 1000),
-          resolvedAt: timestampFromMs(nowMs),
-          updatedAt: timestampFromMs(nowMs),
-        });
-      } else if (rule.kind === 'event') {
-        this.#expiring.add(tracked);
-      }
+      if (rule === undefined) this.#drop(tracked, 'Its rule was removed', nowMs);
+      else if (rule.kind === 'threshold' && !stillLooksAt(rule, alert))
+        this.#drop(tracked, LOOKS_ELSEWHERE, nowMs);
+      else if (rule.kind === 'event' && alert.state === AlertState.FIRING) this.#expiring.add(tracked);
     }
   }
 
-  #checksOf(block: Block): Check[] {
-    let programs = this.#programs.get(block.source);
-    if (programs === undefined) {
-      programs = new WeakMap();
-      this.#programs.set(block.source, programs);
-    }
-    let checks = programs.get(block.dictionary);
-    if (checks === undefined) {
-      const { cluster, node } = block.source;
-      checks = compileChecks(cluster, node, block.dictionary, this.#thresholds);
-      programs.set(block.dictionary, checks);
-    }
-    return checks;
+  #take(rules: readonly Rule[]): void {
+    this.#rules = new Map(rules.map((rule) => [rule.name, rule]));
+    this.#events = rules.filter((rule) => rule.kind === 'event');
+    this.#programs.setRules(rules.filter((rule) => rule.kind === 'threshold'));
   }
 
-  /** Starts to track an alert at its first breach; undefined where there is none, or no room. */
-  #begin(check: Check, block: Block, value: number): TrackedAlert | undefined {
-    const { rule } = check;
-    let breached = false;
-    for (let level = 0; level < rule.levels.length && !breached; level++) {
-      breached = isBeyond(rule, value, readLimit(check, level, block));
+  /** Puts an alert under what its rule says now. */
+  #rebase(tracked: TrackedAlert, nowMs: number): void {
+    const earlier = tracked.rule;
+    const rule = this.#rules.get(tracked.alert.rule);
+    if (rule === earlier) return;
+    if (rule === undefined) {
+      this.#drop(tracked, 'Its rule was removed', nowMs);
+      return;
     }
-    if (!breached) return undefined;
-    return this.#add(
-      rule,
-      create(AlertSchema, {
-        id: check.id,
-        rule: rule.name,
-        key: check.key,
-        cluster: block.source.cluster,
-        node: block.source.node,
-        gpu: check.gpu,
-        gpuUuid: check.gpuUuid,
-        gpuModel: check.gpuModel,
-        labels: check.labels,
-      }),
-    );
+    if (rule.kind !== earlier.kind) this.#drop(tracked, 'Its rule was replaced', nowMs);
+    else if (
+      rule.kind === 'threshold' &&
+      earlier.kind === 'threshold' &&
+      !stillLooksAt(rule, tracked.alert, earlier)
+    )
+      this.#drop(tracked, LOOKS_ELSEWHERE, nowMs);
+    adoptRule(tracked, rule, nowMs);
+    // No sample will judge it: an event was what it was.
+    const firing = tracked.alert.state === AlertState.FIRING;
+    if (rule.kind === 'event' && firing && tracked.alert.severity !== rule.severity) {
+      this.#change(tracked, 'severity', { severity: rule.severity });
+    }
   }
 
-  #add(rule: Rule, alert: Alert): TrackedAlert | undefined {
-    const tracked = track(rule, alert);
+  /** Ends an alert that nothing will judge any more. */
+  #drop(tracked: TrackedAlert, why: string, atMs: number): void {
+    const { state, suppressed, summary } = tracked.alert;
+    forgetLevels(tracked);
+    if (state === AlertState.FIRING) {
+      this.#resolve(tracked, Resolution.CLEARED, atMs, { summary: withReason(why, summary) });
+    } else if (state === AlertState.PENDING) {
+      this.#withdraw(tracked);
+    } else if (suppressed) {
+      this.#change(tracked, 'released', { suppressed: false });
+    }
+  }
+
+  #observedId(rule: Rule, subject: Subject): string {
+    const kept = this.#observed.get(subject);
+    if (kept?.rule === rule.name) return kept.id;
+    const { cluster, node, gpu, gpuUuid, key } = subject;
+    const id = alertId(cluster, node, gpuUuid || gpu, rule.name, key);
+    this.#observed.set(subject, { rule: rule.name, id });
+    return id;
+  }
+
+  /** Takes a sample of a levelled rule, whose limits are in `#limits`. One that breaches nothing costs nothing. */
+  #judge(
+    known: TrackedAlert | undefined,
+    id: string,
+    rule: LevelledRule,
+    subject: Subject,
+    value: number,
+    t: number,
+    intervalMs: number,
+  ): void {
+    const limits = this.#limits;
+    if (known === undefined && !isBeyondAny(rule, value, limits)) return;
+    const tracked = known ?? this.#begin(id, rule, subject);
+    if (tracked === undefined || (t <= tracked.seenMs && t > tracked.seenMs - CLOCK_STEP_MS)) return;
+    // Set back, the clock says as little of how long something held.
+    const afterGap = t < tracked.seenMs || t - tracked.seenMs > GAP_INTERVALS * intervalMs;
+    tracked.seenMs = t;
+    tracked.heardMs = this.#clock.now();
+    tracked.intervalMs = intervalMs;
+    stepLevels(tracked, rule, value, limits, t, afterGap);
+    const made = changeOf(tracked, rule, subject, value, limits, t);
+    if (made === undefined) return;
+    const { change, patch } = made;
+    if (change === 'withdrawn') {
+      this.#withdraw(tracked);
+      return;
+    }
+    if (change === 'pending') tracked.beforePending = tracked.alert;
+    if (change === 'pending' || change === 'fired')
+      patch.labels = this.#labelsOf(rule, subject, subject.labels);
+    this.#change(tracked, change, patch);
+  }
+
+  /** Starts to track an alert at its first breach; undefined where there is no room. */
+  #begin(id: string, rule: Rule, subject: Omit<Subject, 'unit' | 'labels'>): TrackedAlert | undefined {
+    const { key, cluster, node, gpu, gpuUuid, gpuModel } = subject;
+    const alert = create(AlertSchema, { id, rule: rule.name, key, cluster, node, gpu, gpuUuid, gpuModel });
+    const tracked = trackAlert(rule, alert);
     if (this.#table.add(tracked)) return tracked;
-    this.#refused.inc({ rule: rule.name });
+    this.#instruments.refused.inc({ rule: rule.name });
     return undefined;
   }
 
-  #step(tracked: TrackedAlert, check: Check, block: Block, value: number): void {
-    const t = block.timestampMs;
-    if (t <= tracked.seenMs && t > tracked.seenMs - CLOCK_STEP_MS) return;
-    const afterGap = Math.abs(t - tracked.seenMs) > GAP_INTERVALS * block.dictionary.intervalMs;
-    tracked.seenMs = t;
-    tracked.heardMs = this.#clock.now();
-    tracked.intervalMs = block.dictionary.intervalMs;
-
-    const { rule } = check;
-    let top = -1;
-    let holding = -1;
-    for (let level = 0; level < rule.levels.length; level++) {
-      const limit = readLimit(check, level, block);
-      if (!Number.isNaN(limit)) stepLevel(tracked, rule, level, value, limit, t, afterGap);
-      if (tracked.active[level]) top = level;
-      if (!Number.isNaN(tracked.since[level]!)) holding = level;
-    }
-    this.#decide(tracked, check, block, value, top, holding);
-  }
-
-  /** The one place where a threshold alert changes state. `top` fires, `holding` holds; -1 for none. */
-  #decide(
-    tracked: TrackedAlert,
-    check: Check,
-    block: Block,
-    value: number,
-    top: number,
-    holding: number,
-  ): void {
-    const { alert } = tracked;
-    const { rule } = check;
-    const at = timestampFromMs(block.timestampMs);
-    const describe = (level: number, comparison: string, back = 0) => {
-      const limit = readLimit(check, level, block) - (rule.direction === 'above' ? back : -back);
-      const threshold = Number.isNaN(limit) ? alert.threshold : limit;
-      const summary = thresholdSummary(rule, alert, value, comparison, threshold, check.unit);
-      return { value, threshold, summary, updatedAt: at };
-    };
-    if (alert.state === AlertState.FIRING) {
-      if (top < 0) {
-        this.#change(tracked, 'resolved', {
-          ...describe(0, `no longer ${rule.direction}`, rule.clear),
-          state: AlertState.RESOLVED,
-          resolution: Resolution.CLEARED,
-          resolvedAt: at,
-        });
-      } else if (rule.levels[top]!.severity !== alert.severity) {
-        this.#change(tracked, 'severity', {
-          ...describe(top, rule.direction),
-          severity: rule.levels[top]!.severity,
-        });
-      }
-      return;
-    }
-    if (alert.suppressed) {
-      if (holding < 0) this.#change(tracked, 'released', { suppressed: false });
-      return;
-    }
-    if (top >= 0) {
-      this.#change(tracked, 'fired', {
-        ...describe(top, rule.direction),
-        ...firingFrom(earliest(tracked.since), at),
-        severity: rule.levels[top]!.severity,
-      });
-    } else if (alert.state === AlertState.PENDING) {
-      if (holding < 0) this.#withdraw(tracked);
-    } else if (holding >= 0) {
-      tracked.beforePending = alert;
-      this.#change(tracked, 'pending', {
-        ...describe(holding, rule.direction),
-        state: AlertState.PENDING,
-        severity: rule.levels[holding]!.severity,
-        startedAt: timestampFromMs(earliest(tracked.since)),
-      });
-    }
+  #labelsOf(rule: Rule, subject: Place, own: Readonly<Record<string, string>>): Record<string, string> {
+    return joinLabels(rule, subject, own, this.#contextOf);
   }
 
   /** The event says that what raised the alert is over. */
@@ -340,33 +380,15 @@ export class AlertEngine {
     const tracked = this.#table.get(eventAlertId(rule, source, event));
     if (tracked?.alert.state !== AlertState.FIRING || event.timestampMs < tracked.seenMs) return;
     tracked.seenMs = Math.min(event.timestampMs, this.#clock.now());
-    const at = timestampFromMs(event.timestampMs);
-    this.#change(tracked, 'resolved', {
-      state: AlertState.RESOLVED,
-      resolution: Resolution.CLEARED,
-      summary: eventSummary(rule, event, source.node, 'is over'),
-      resolvedAt: at,
-      updatedAt: at,
-    });
+    const summary = eventSummary(rule, event, source.node, 'is over');
+    this.#resolve(tracked, Resolution.CLEARED, event.timestampMs, { summary });
   }
 
   #raise(rule: EventRule, source: Source, event: FleetEvent, late: boolean): void {
-    const key = keyOf(rule, event);
     const id = eventAlertId(rule, source, event);
-    const tracked =
-      this.#table.get(id) ??
-      this.#add(
-        rule,
-        create(AlertSchema, {
-          id,
-          rule: rule.name,
-          key,
-          cluster: source.cluster,
-          node: source.node,
-          gpu: event.gpu,
-          gpuUuid: event.gpuUuid,
-        }),
-      );
+    const { gpu, gpuUuid } = event;
+    const place = { cluster: source.cluster, node: source.node, gpu, gpuUuid, gpuModel: '' };
+    const tracked = this.#table.get(id) ?? this.#begin(id, rule, { ...place, key: keyOf(rule, event) });
     if (tracked === undefined || event.timestampMs <= tracked.seenMs) return;
     tracked.heardMs = this.#clock.now();
     // A stamp from the future must not hide what really comes until then.
@@ -374,19 +396,21 @@ export class AlertEngine {
     // From its arrival: an event from the backlog must be seen for as long as one that came at once.
     tracked.expiresMs = tracked.heardMs + rule.expiresMs;
     if (tracked.alert.state === AlertState.FIRING) return;
-    const code = codeOf(event);
     const at = timestampFromMs(event.timestampMs);
-    const xid = event.type === 'xid' && code !== undefined ? xidNamed(code) : undefined;
-    // What the agent says of it goes first: it knows the driver's own verdict, and the site's.
-    const known = xid === undefined ? '' : `${code} (${event.attributes.name ?? xid.name})`;
+    const { value, known, labels } = detailsOf(event);
     this.#change(tracked, 'fired', {
       ...firingFrom(event.timestampMs, at),
-      severity: rule.severity,
-      value: code ?? 1,
+      ...{ severity: rule.severity, value, updatedAt: at, late },
       summary: eventSummary(rule, event, source.node, known),
-      labels: xid === undefined ? event.attributes : { action: xid.action, ...event.attributes },
-      updatedAt: at,
-      late,
+      labels: this.#labelsOf(rule, place, labels),
+    });
+  }
+
+  #resolve(tracked: TrackedAlert, resolution: Resolution, atMs: number, more: Partial<Alert> = {}): void {
+    const at = timestampFromMs(atMs);
+    this.#change(tracked, 'resolved', {
+      ...{ state: AlertState.RESOLVED, resolution, resolvedAt: at, updatedAt: at },
+      ...more,
     });
   }
 
@@ -404,15 +428,21 @@ export class AlertEngine {
 
   #change(tracked: TrackedAlert, change: AlertChange, patch: Partial<Alert>): void {
     const alert: Alert = { ...tracked.alert, ...patch };
+    const { rule } = tracked;
+    const begins = change === 'pending' || change === 'fired';
+    // A rule that is gone says nothing any more: its alert keeps what it said.
+    if (begins || ((change === 'severity' || change === 'resolved') && this.#rules.get(rule.name) === rule)) {
+      alert.annotations = annotate(rule, alert);
+    }
     if (isTransition(change)) {
       alert.transition++;
-      const state = alert.state === AlertState.FIRING ? 'firing' : 'resolved';
-      this.#transitions.inc({ rule: alert.rule, state });
+      if (this.#stamp !== undefined) Object.assign(alert, this.#stamp(alert));
+      this.#instruments.transitions.inc({ rule: alert.rule, state: stateOf(change) });
     }
     if (change !== 'pending') tracked.beforePending = undefined;
     tracked.alert = alert;
     this.#table.settle(tracked);
-    if (tracked.rule.kind === 'event') {
+    if (rule.kind === 'event') {
       if (alert.state === AlertState.FIRING) this.#expiring.add(tracked);
       else this.#expiring.delete(tracked);
     }
@@ -424,138 +454,34 @@ export class AlertEngine {
   }
 }
 
-function isBeyond(rule: ThresholdRule, value: number, limit: number): boolean {
-  return rule.direction === 'above' ? value > limit : value < limit;
+/**
+ * Whether the growth of a counter that was not yet seen for a whole window says enough: there may have been more, so
+ * that it can only be known to be above a limit. One that fires must not fall for what an aggregator just started has
+ * not seen.
+ */
+function isCertain(
+  rule: ThresholdRule,
+  tracked: TrackedAlert | undefined,
+  value: number,
+  limits: Float64Array,
+): boolean {
+  if (rule.direction === 'below') return false;
+  return isBeyond(rule, value, limits[Math.max(0, tracked === undefined ? 0 : topActive(tracked))]!);
 }
 
-function stepLevel(
-  tracked: TrackedAlert,
-  rule: ThresholdRule,
-  level: number,
-  value: number,
-  limit: number,
-  t: number,
-  afterGap: boolean,
-): void {
-  if (tracked.active[level]) {
-    // Hysteresis: an active level ends only `clear` back from its limit.
-    const end = rule.direction === 'above' ? limit - rule.clear : limit + rule.clear;
-    if (isBeyond(rule, value, end)) return;
-    tracked.active[level] = false;
-    tracked.since[level] = Number.NaN;
-  } else if (isBeyond(rule, value, limit)) {
-    if (Number.isNaN(tracked.since[level]!) || afterGap) tracked.since[level] = t;
-    tracked.active[level] = t - tracked.since[level]! >= rule.levels[level]!.forMs;
-  } else {
-    tracked.since[level] = Number.NaN;
-  }
+/** Whether only another breach can change it. */
+function isAtRest({ state, suppressed }: Alert): boolean {
+  return state === AlertState.RESOLVED && !suppressed;
 }
 
 /** Whether the condition was seen to hold lately. An event has no condition that could go on holding. */
-function holds(tracked: TrackedAlert, nowMs: number): boolean {
-  if (tracked.rule.kind === 'event') return false;
+function isHeld(tracked: TrackedAlert, nowMs: number): boolean {
+  if (tracked.rule.kind === 'event' || !conditionHolds(tracked)) return false;
   return nowMs - tracked.heardMs <= Math.max(GAP_INTERVALS * tracked.intervalMs, UNHEARD_MS);
 }
 
-function forgetLevels(tracked: TrackedAlert): void {
-  tracked.since.fill(Number.NaN);
-  tracked.active.fill(false);
-}
-
-function firingFrom(startedMs: number, at: Timestamp): Partial<Alert> {
-  return {
-    state: AlertState.FIRING,
-    startedAt: timestampFromMs(startedMs),
-    firedAt: at,
-    resolvedAt: undefined,
-    resolution: Resolution.UNSPECIFIED,
-    suppressed: false,
-    late: false,
-  };
-}
-
-function earliest(since: Float64Array): number {
-  let first = Number.POSITIVE_INFINITY;
-  for (const t of since) if (t < first) first = t;
-  return first;
-}
-
-function track(rule: Rule, alert: Alert): TrackedAlert {
-  const levels = rule.kind === 'threshold' ? rule.levels.length : 0;
-  return {
-    rule,
-    alert,
-    beforePending: undefined,
-    since: new Float64Array(levels).fill(Number.NaN),
-    active: new Array<boolean>(levels).fill(false),
-    seenMs: Number.NEGATIVE_INFINITY,
-    heardMs: Number.NEGATIVE_INFINITY,
-    intervalMs: 0,
-    expiresMs: Number.POSITIVE_INFINITY,
-  };
-}
-
-function restored(alert: Alert, rule: Rule, nowMs: number): TrackedAlert {
-  const tracked = track(rule, alert);
-  const updatedMs = alert.updatedAt ? timestampMs(alert.updatedAt) : nowMs;
-  if (rule.kind === 'event') {
-    tracked.seenMs = updatedMs;
-    // When a late event arrived is not kept: it is shown for a whole `expires` again rather than not at all.
-    tracked.expiresMs = (alert.late ? nowMs : Math.min(updatedMs, nowMs)) + rule.expiresMs;
-    return tracked;
-  }
-  if (alert.state === AlertState.FIRING || alert.suppressed) {
-    const startedMs = alert.startedAt ? timestampMs(alert.startedAt) : updatedMs;
-    for (const [level, { severity }] of rule.levels.entries()) {
-      if (level > 0 && severity > alert.severity) continue;
-      tracked.since[level] = startedMs;
-      tracked.active[level] = true;
-    }
-  }
-  return tracked;
-}
-
-/** Stands in for a rule that is no longer in the file, until its alert is dropped. */
-function orphanRule(alert: Alert): Rule {
-  return {
-    kind: 'event',
-    name: alert.rule,
-    summary: alert.rule,
-    event: '',
-    codes: 'any',
-    key: undefined,
-    where: {},
-    until: undefined,
-    severity: Severity.UNSPECIFIED,
-    expiresMs: 0,
-  };
-}
-
-function keyOf({ key }: EventRule, { attributes }: FleetEvent): string {
-  return key === undefined ? '' : (attributes[key] ?? '').slice(0, MAX_KEY);
-}
-
-function eventAlertId(rule: EventRule, { cluster, node }: Source, event: FleetEvent): string {
-  return alertId(cluster, node, event.gpuUuid || event.gpu, rule.name, keyOf(rule, event));
-}
-
-function carries({ attributes }: FleetEvent, wanted: LabelMatch): boolean {
-  for (const name in wanted) if (attributes[name] !== wanted[name]) return false;
-  return true;
-}
-
-/** A follower of another error is no incident of its own; what an operator suppressed wakes nobody. */
-function matchesCodes(rule: EventRule, event: FleetEvent): boolean {
-  if (event.attributes.follows || event.attributes.suppressed) return false;
-  if (rule.codes === 'any') return true;
-  const code = codeOf(event);
-  if (code === undefined) return false;
-  if (rule.codes !== 'critical') return rule.codes.has(code);
-  const { severity } = event.attributes;
-  return severity === undefined ? isCriticalXid(code) : severity === 'critical';
-}
-
-function codeOf(event: FleetEvent): number | undefined {
-  const text = event.attributes.code;
-  return text !== undefined && /^\d{1,6}$/.test(text) ? Number(text) : undefined;
+/** For the counter of transitions. */
+function stateOf(change: AlertChange): string {
+  if (change === 'acknowledged' || change === 'unacknowledged') return change;
+  return change === 'resolved' ? 'resolved' : 'firing';
 }

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 /**
  * The stable name of an alert: 16 hex digits of SHA-256 over what it is about. `gpu` is the UUID, or the index
@@ -8,5 +8,5 @@ import { createHash } from 'node:crypto';
 export function alertId(cluster: string, node: string, gpu: string, rule: string, key: string): string {
   // Each part carries its length, so that no two lists of parts give the same text.
   const text = [cluster, node, gpu, rule, key].map((part) => `${part.length}:${part}`).join('');
-  return createHash('sha256').update(text).digest('hex').slice(0, 16);
+  return hash('sha256', text, 'hex').slice(0, 16);
 }

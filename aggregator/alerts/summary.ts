@@ -1,6 +1,8 @@
 import { type Alert, Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
-import type { Rule } from './rules/rules.ts';
+import { amount, duration, percent } from './figures.ts';
+import type { AggregateRule, LevelledRule, Operand, Rule, ThresholdRule } from './rules/rules.ts';
+import type { Subject } from './subject.ts';
 
 /** Longest summary in characters. */
 const MAX_SUMMARY = 1000;
@@ -14,19 +16,22 @@ const UNITS: Readonly<Record<string, string>> = {
   V: ' V',
 };
 
-export function thresholdSummary(
-  rule: Rule,
-  alert: Pick<Alert, 'gpu' | 'node' | 'key'>,
+/** What a levelled alert says; `comparison` is such as `above` or `no longer above`. */
+export function levelSummary(
+  rule: LevelledRule,
+  subject: Subject,
   value: number,
   comparison: string,
   limit: number,
-  unit: string,
 ): string {
-  const of = alert.key === '' ? '' : ` (${alert.key})`;
-  const suffix = UNITS[unit] ?? '';
-  return cut(
-    `${rule.summary}${of} is ${amount(value)}${suffix}, ${comparison} ${amount(limit)}${suffix}, on ${place(alert)}`,
-  );
+  switch (rule.kind) {
+    case 'threshold':
+      return thresholdSummary(rule, subject, value, comparison, limit);
+    case 'absent':
+      return absentSummary(rule, subject, value, comparison, limit);
+    case 'aggregate':
+      return aggregateSummary(rule, subject, value, comparison, limit);
+  }
 }
 
 export function eventSummary(rule: Rule, event: FleetEvent, node: string, known: string): string {
@@ -35,11 +40,15 @@ export function eventSummary(rule: Rule, event: FleetEvent, node: string, known:
   return cut(`${what} on ${place({ gpu: event.gpu, node })}${text}`);
 }
 
+/** The summary with what became of the alert in front of it. */
+export function withReason(reason: string, summary: string): string {
+  return cut(`${reason}: ${summary}`);
+}
+
 export function withComment(summary: string, comment: string): string {
-  return cut(
-    comment === ''
-      ? `Resolved by an operator: ${summary}`
-      : `Resolved by an operator (${comment}): ${summary}`,
+  return withReason(
+    comment === '' ? 'Resolved by an operator' : `Resolved by an operator (${comment})`,
+    summary,
   );
 }
 
@@ -57,12 +66,77 @@ export function severityName(severity: Severity): 'info' | 'warning' | 'critical
   }
 }
 
-function place(alert: { gpu: string; node: string }): string {
-  return alert.gpu === '' ? alert.node : `GPU ${alert.gpu} of ${alert.node}`;
+function thresholdSummary(
+  rule: ThresholdRule,
+  subject: Subject,
+  value: number,
+  comparison: string,
+  limit: number,
+): string {
+  const window = windowOf(rule);
+  const suffix = `${UNITS[subject.unit] ?? ''}${window?.fn === 'rate' ? '/s' : ''}`;
+  const verb = window?.fn === 'increase' ? 'grew by' : 'is';
+  const within = window === undefined ? '' : ` within ${duration(window.ms / 1000)}`;
+  return cut(
+    `${rule.summary}${keyOf(subject)} ${verb} ${amount(value)}${suffix}${within}, ${comparison} ${amount(limit)}${suffix}, on ${place(subject)}`,
+  );
 }
 
-function amount(value: number): string {
-  return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
+function absentSummary(
+  rule: LevelledRule,
+  subject: Subject,
+  seconds: number,
+  comparison: string,
+  limit: number,
+): string {
+  const said =
+    comparison === rule.direction
+      ? `was last seen ${duration(seconds)} ago, ${comparison} ${duration(limit)},`
+      : 'is there again';
+  return cut(`${rule.summary}${keyOf(subject)} ${said} on ${place(subject)}`);
+}
+
+function aggregateSummary(
+  rule: AggregateRule,
+  subject: Subject,
+  value: number,
+  comparison: string,
+  limit: number,
+): string {
+  const group = rule.by === 'fleet' ? 'fleet' : `${rule.by.replace('_', ' ')} ${groupName(rule, subject)}`;
+  const { fn } = rule.of;
+  const unit = subject.unit;
+  let figures: string;
+  if (fn === 'share_of') {
+    const of = unit === '' ? '' : ` of ${unit}`;
+    figures = `${percent(value)}${of}, ${comparison} ${percent(limit)}`;
+  } else if (fn === 'count_of') {
+    figures = `${amount(value)}${unit === '' ? '' : ` ${unit}`}, ${comparison} ${amount(limit)}`;
+  } else {
+    const suffix = UNITS[unit] ?? '';
+    figures = `${amount(value)}${suffix}, ${comparison} ${amount(limit)}${suffix}`;
+  }
+  return cut(`${group}: ${rule.summary}: ${figures}`);
+}
+
+function groupName(rule: AggregateRule, subject: Subject): string {
+  const named = subject.labels[rule.by];
+  if (named !== undefined) return named;
+  if (rule.by === 'node') return subject.node;
+  return rule.by === 'cluster' ? subject.cluster : subject.key;
+}
+
+/** Of the first value: a rule whose values differ in this says it by the first. */
+function windowOf(rule: ThresholdRule): Operand['window'] {
+  return rule.values[0]?.window;
+}
+
+function keyOf({ key }: Pick<Alert, 'key'>): string {
+  return key === '' ? '' : ` (${key})`;
+}
+
+function place(alert: { gpu: string; node: string }): string {
+  return alert.gpu === '' ? alert.node : `GPU ${alert.gpu} of ${alert.node}`;
 }
 
 function cut(text: string): string {

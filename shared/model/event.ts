@@ -57,6 +57,8 @@ export type EventType =
   | 'clock_step'
   | 'collector_stuck'
   | 'identity_conflict'
+  /** The agent ran a command of its list for an aggregator: command, id, outcome, status, duration_ms. */
+  | 'command_run'
   | (string & {});
 
 export const MAX_EVENT_TEXT = 4096;

@@ -1,132 +1,203 @@
-import type { Block } from '#shared/model/block.ts';
-import { type Dictionary, type Labels, labelOf } from '#shared/model/dictionary.ts';
+import type { Block, Source } from '#shared/model/block.ts';
+import { type Dictionary, labelOf } from '#shared/model/dictionary.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
+import { alertLabels, freeKey } from '../aggregate/series-labels.ts';
 import { alertId } from '../alert-id.ts';
-import type { LabelMatch, Limit, Operand, ThresholdRule } from './rules.ts';
+import type { Subject } from '../subject.ts';
+import type { Operand, ThresholdRule } from './rules.ts';
 
-/** One rule on one series of one dictionary: which slots to read. Compiled once, then only indexed. */
-export interface Check {
-  readonly rule: ThresholdRule;
+/** What a check is about, with the id of its alert. */
+export interface CheckSubject extends Subject {
   readonly id: string;
-  readonly key: string;
-  readonly gpu: string;
-  readonly gpuUuid: string;
-  readonly gpuModel: string;
-  readonly unit: string;
-  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** One rule on one series: which slots to read. */
+export interface PlannedCheck {
+  /** Among the rules, and among that rule's values. */
+  readonly rule: number;
+  readonly operand: number;
   readonly slot: number;
   /** The divisor's slot, or -1. */
   readonly over: number;
-  /** For each level the slot of its limit, or -1 where the limit is a number. */
-  readonly limitSlots: readonly number[];
+  /** For each level the slot of its limit, or -1; undefined where all limits are numbers. */
+  readonly limitSlots: Int32Array | undefined;
 }
-
-/** Labels that say which GPU a series belongs to; the rest tells series of one GPU apart. */
-const IDENTITY = new Set(['gpu', 'uuid', 'model', 'mig_profile']);
 
 /**
- * Finds the series that each rule looks at. A limit or divisor that the dictionary does not hold leaves the
- * check out: both must come from the same read, or a quotient of two moments could alert.
+ * The checks of one dictionary: compiled once, then only indexed. 30 bytes each, as a large fleet has millions; what a
+ * check is about is made when it first breaches.
  */
-export function compileChecks(
-  cluster: string,
-  node: string,
-  dictionary: Dictionary,
-  rules: readonly ThresholdRule[],
-): Check[] {
-  const slotsByMetric = new Map<string, number[]>();
-  for (const [slot, series] of dictionary.series.entries()) {
-    const slots = slotsByMetric.get(series.name);
-    if (slots) slots.push(slot);
-    else slotsByMetric.set(series.name, [slot]);
-  }
-  const find = (metric: string, match: LabelMatch, subject: Labels): number => {
-    for (const slot of slotsByMetric.get(metric) ?? []) {
-      const labels = dictionary.series[slot]!.labels;
-      if (matches(labels, match) && sameSubject(labels, subject)) return slot;
-    }
-    return -1;
-  };
+export class RuleProgram {
+  readonly count: number;
+  readonly #rules: readonly ThresholdRule[];
+  readonly #source: Source;
+  readonly #dictionary: Dictionary;
+  readonly #ruleOf: Int32Array;
+  readonly #operandOf: Int32Array;
+  readonly #slots: Int32Array;
+  readonly #overs: Int32Array;
+  readonly #counterOf: Int32Array;
+  /** A value needs a look where its product with the sign is above the edge: always, where the edge is not a number alone. */
+  readonly #signs: Int8Array;
+  readonly #edges: Float64Array;
+  /** The slot that the edge is a factor of, or -1 where it is a number. */
+  readonly #edgeSlots: Int32Array;
+  /** 1 where the check has an alert, or may have one. */
+  readonly #watched: Uint8Array;
+  readonly #limitSlots: readonly (Int32Array | undefined)[];
+  /** The checks that look at growth. */
+  readonly #counters: number[] = [];
+  readonly #subjects = new Map<number, CheckSubject>();
 
-  const checks: Check[] = [];
-  for (const rule of rules) {
-    const taken = new Set<string>();
-    for (const operand of rule.values) {
-      const found: string[] = [];
-      for (const slot of slotsByMetric.get(operand.metric) ?? []) {
-        const { labels, unit } = dictionary.series[slot]!;
-        const subject = subjectOf(labels);
-        if (taken.has(subject) || !matches(labels, operand.labels)) continue;
-        const over = operand.over ? find(operand.over.metric, operand.over.labels, labels) : -1;
-        if (operand.over && over < 0) continue;
-        const limitSlots = rule.levels.map(({ limit }) =>
-          typeof limit === 'number' ? -1 : find(limit.metric, limit.labels, labels),
-        );
-        if (limitSlots.some((at, index) => at < 0 && typeof rule.levels[index]!.limit !== 'number')) continue;
-        found.push(subject);
-        const gpuUuid = labelOf(labels, 'uuid') ?? '';
-        const gpu = labelOf(labels, 'gpu') ?? '';
-        const key = keyOf(labels, operand);
-        checks.push({
-          rule,
-          id: alertId(cluster, node, gpuUuid || gpu, rule.name, key),
-          key,
-          gpu,
-          gpuUuid,
-          gpuModel: labelOf(labels, 'model') ?? '',
-          unit: operand.over ? '' : unit,
-          labels: Object.fromEntries(labels.filter(([label]) => !IDENTITY.has(label))),
-          slot,
-          over,
-          limitSlots,
-        });
+  constructor(
+    source: Source,
+    dictionary: Dictionary,
+    rules: readonly ThresholdRule[],
+    checks: readonly PlannedCheck[],
+  ) {
+    this.#source = source;
+    this.#dictionary = dictionary;
+    this.#rules = rules;
+    this.count = checks.length;
+    this.#ruleOf = Int32Array.from(checks, ({ rule }) => rule);
+    this.#operandOf = Int32Array.from(checks, ({ operand }) => operand);
+    this.#slots = Int32Array.from(checks, ({ slot }) => slot);
+    this.#overs = Int32Array.from(checks, ({ over }) => over);
+    this.#counterOf = new Int32Array(checks.length).fill(-1);
+    this.#signs = Int8Array.from(checks, ({ rule }) => (rules[rule]!.direction === 'above' ? 1 : -1));
+    this.#edges = new Float64Array(checks.length).fill(Number.NEGATIVE_INFINITY);
+    this.#watched = new Uint8Array(checks.length);
+    this.#edgeSlots = new Int32Array(checks.length).fill(-1);
+    this.#limitSlots = checks.map(({ limitSlots }) => limitSlots);
+    for (const [check, { rule, operand, over, limitSlots }] of checks.entries()) {
+      const { levels, values } = rules[rule]!;
+      const limit = levels[0]!.limit;
+      if (values[operand]!.window !== undefined) {
+        this.#counterOf[check] = this.#counters.push(check) - 1;
+      } else if (over < 0 && limitSlots === undefined && typeof limit === 'number') {
+        // The lowest level is the first that is reached: a file with others is refused.
+        this.#edges[check] = limit * this.#signs[check]!;
+      } else if (over < 0 && levels.length === 1 && typeof limit !== 'number') {
+        this.#edges[check] = limit.times * this.#signs[check]!;
+        this.#edgeSlots[check] = limitSlots![0]!;
       }
-      for (const subject of found) taken.add(subject);
     }
   }
-  return checks;
-}
 
-/** The value that a check looks at, or NaN where the block does not hold it. */
-export function readValue(check: Check, block: Block): number {
-  const { states, values } = block;
-  if (states[check.slot] !== SlotState.Present) return Number.NaN;
-  if (check.over < 0) return values[check.slot]!;
-  if (states[check.over] !== SlotState.Present || values[check.over] === 0) return Number.NaN;
-  return values[check.slot]! / values[check.over]!;
-}
+  /** The first check from `from` on that may have breached a limit, or has an alert; `count` where there is none. */
+  next(from: number, { states, values }: Block): number {
+    const count = this.count;
+    const slots = this.#slots;
+    const signs = this.#signs;
+    const edges = this.#edges;
+    const edgeSlots = this.#edgeSlots;
+    const watched = this.#watched;
+    for (let check = from; check < count; check++) {
+      const slot = slots[check]!;
+      if (states[slot] !== SlotState.Present) continue;
+      if (watched[check] === 1) return check;
+      const edgeSlot = edgeSlots[check]!;
+      // Where the block does not hold the limit, it may be skipped or not: who looks finds none.
+      const edge = edgeSlot < 0 ? edges[check]! : edges[check]! * values[edgeSlot]!;
+      if (values[slot]! * signs[check]! > edge) return check;
+    }
+    return count;
+  }
 
-/** The limit of one level, or NaN where the block does not hold it. */
-export function readLimit(check: Check, level: number, block: Block): number {
-  const limit: Limit = check.rule.levels[level]!.limit;
-  if (typeof limit === 'number') return limit;
-  const slot = check.limitSlots[level]!;
-  return block.states[slot] === SlotState.Present ? block.values[slot]! * limit.times : Number.NaN;
-}
+  /** Whether the check has an alert, as of the last `watch`. */
+  watches(check: number): boolean {
+    return this.#watched[check] === 1;
+  }
 
-function matches(labels: Labels, match: LabelMatch): boolean {
-  for (const name in match) if (labelOf(labels, name) !== match[name]) return false;
-  return true;
-}
+  watch(check: number, on: boolean): void {
+    this.#watched[check] = on ? 1 : 0;
+  }
 
-/** Same GPU and slice; a limit of the whole GPU also counts for its slices. */
-function sameSubject(candidate: Labels, subject: Labels): boolean {
-  const slice = labelOf(candidate, 'mig_id');
-  return (
-    labelOf(candidate, 'uuid') === labelOf(subject, 'uuid') &&
-    labelOf(candidate, 'gpu') === labelOf(subject, 'gpu') &&
-    (slice === undefined || slice === labelOf(subject, 'mig_id'))
-  );
-}
+  rule(check: number): ThresholdRule {
+    return this.#rules[this.#ruleOf[check]!]!;
+  }
 
-function subjectOf(labels: Labels): string {
-  return JSON.stringify([labelOf(labels, 'uuid'), labelOf(labels, 'gpu'), labelOf(labels, 'mig_id')]);
-}
+  /** What the check looks at: NaN where the block does not hold it. Of a counter it is not yet the growth. */
+  read(check: number, { states, values }: Block): number {
+    const slot = this.#slots[check]!;
+    if (states[slot] !== SlotState.Present) return Number.NaN;
+    const over = this.#overs[check]!;
+    if (over < 0) return values[slot]!;
+    if (states[over] !== SlotState.Present || values[over] === 0) return Number.NaN;
+    return values[slot]! / values[over]!;
+  }
 
-/** What tells alerts of one rule on one GPU apart: the slice, or labels that the rule leaves free. */
-function keyOf(labels: Labels, operand: Operand): string {
-  return labels
-    .filter(([name]) => !IDENTITY.has(name) && !(name in operand.labels))
-    .map(([name, value]) => `${name}=${value}`)
-    .join(',');
+  /** Puts the limit of each level into `limits`: NaN where the block does not hold it. */
+  readLimits(check: number, block: Block, limits: Float64Array): void {
+    const { levels } = this.rule(check);
+    for (let level = 0; level < levels.length; level++) {
+      const { limit } = levels[level]!;
+      if (typeof limit === 'number') {
+        limits[level] = limit;
+        continue;
+      }
+      const slot = this.#limitSlots[check]![level]!;
+      const there = block.states[slot] === SlotState.Present;
+      limits[level] = there ? block.values[slot]! * limit.times : Number.NaN;
+    }
+  }
+
+  /** Which counter of `windowsMs` the check looks at, or -1. */
+  counter(check: number): number {
+    return this.#counterOf[check]!;
+  }
+
+  /** What a counter's growth is divided by: seconds for a rate, else 1. */
+  per(check: number): number {
+    const window = this.#operand(check).window;
+    return window?.fn === 'rate' ? window.ms / 1000 : 1;
+  }
+
+  /** Over how long each counter's growth is taken. */
+  windowsMs(): number[] {
+    return this.#counters.map((check) => this.#operand(check).window!.ms);
+  }
+
+  /** What each counter is, the same in any dictionary that has it. */
+  counterKeys(): string[] {
+    return this.#counters.map((check) => {
+      const { name, labels } = this.#dictionary.series[this.#slots[check]!]!;
+      return JSON.stringify([this.rule(check).name, name, labels]);
+    });
+  }
+
+  /** Id of the check's alert, without keeping it. */
+  alertId(check: number): string {
+    return (this.#subjects.get(check) ?? this.#makeSubject(check)).id;
+  }
+
+  /** What the check is about; kept from the first call on. */
+  subject(check: number): CheckSubject {
+    let subject = this.#subjects.get(check);
+    if (subject === undefined) {
+      subject = this.#makeSubject(check);
+      this.#subjects.set(check, subject);
+    }
+    return subject;
+  }
+
+  #operand(check: number): Operand {
+    return this.rule(check).values[this.#operandOf[check]!]!;
+  }
+
+  #makeSubject(check: number): CheckSubject {
+    const { cluster, node } = this.#source;
+    const { labels, unit } = this.#dictionary.series[this.#slots[check]!]!;
+    const operand = this.#operand(check);
+    const gpuUuid = labelOf(labels, 'uuid') ?? '';
+    const gpu = labelOf(labels, 'gpu') ?? '';
+    const key = freeKey(labels, operand.labels);
+    return {
+      id: alertId(cluster, node, gpuUuid || gpu, this.rule(check).name, key),
+      ...{ cluster, node, gpu, gpuUuid, key },
+      gpuModel: labelOf(labels, 'model') ?? '',
+      unit: operand.over ? '' : unit,
+      labels: alertLabels(labels),
+    };
+  }
 }

@@ -356,6 +356,40 @@ describe('an Xid', () => {
     expect(told[1]!.alert.resolution).toBe(Resolution.EXPIRED);
   });
 
+  it('that is older than what fires, such as from the backlog, does not say that it is over', () => {
+    const { engine, clock, changes } = engineOf(`rules:
+  - { name: link, event: link_down, until_event: link_up }
+`);
+    const link = (type: string, second: number) => ({ ...xidEvent(0, START_MS + second * 1000), type });
+    clock.ms = START_MS + 60_000;
+    engine.event(SOURCE, link('link_down', 10), false);
+    engine.event(SOURCE, link('link_up', 5), true);
+    expect(changes()).toEqual(['fired']);
+    engine.event(SOURCE, link('link_up', 11), false);
+    expect(changes()).toEqual(['fired', 'resolved']);
+  });
+
+  it('of a clock that ran ahead hides nothing that really happens until then', () => {
+    const { engine, clock, changes } = engineOf();
+    engine.event(SOURCE, xidEvent(79, START_MS + 7_200_000), false);
+    engine.advance(START_MS + 3_600_000);
+    clock.ms = START_MS + 5_400_000;
+    engine.event(SOURCE, xidEvent(79, clock.ms), false);
+    expect(changes()).toEqual(['fired', 'resolved', 'fired']);
+  });
+
+  it('of a storm expire in parts: no tick waits for all of them', () => {
+    const { engine, changes } = engineOf();
+    for (let gpu = 0; gpu < 1_000; gpu++) engine.event(SOURCE, xidEvent(79, START_MS, gpu), false);
+    for (let gpu = 0; gpu < 1_500; gpu++)
+      engine.event({ ...SOURCE, node: 'another' }, xidEvent(79, START_MS, gpu), false);
+    const resolved = () => changes().filter((change) => change === 'resolved').length;
+    engine.advance(START_MS + 3_600_000);
+    expect(resolved()).toBe(2_000);
+    engine.advance(START_MS + 3_601_000);
+    expect(resolved()).toBe(2_500);
+  });
+
   it('from the backlog alerts all the same, marked late, for an hour from its arrival', () => {
     const { engine, clock, told, changes } = engineOf();
     engine.event(SOURCE, xidEvent(79, START_MS - 7_200_000), true);
@@ -480,10 +514,10 @@ describe('after a restart', () => {
 });
 
 it('counts transitions, evaluations and what is active', async () => {
-  const { registry, seconds } = engineOf();
+  const { registry, seconds } = engineOf(HOT('clear: 2'));
   seconds(0, [96, 60, 96]);
   const text = await registry.metrics();
-  expect(text).toContain('gpufleet_alert_transitions_total{rule="gpu-temperature",state="firing"} 2');
+  expect(text).toContain('gpufleet_alert_transitions_total{rule="hot",state="firing"} 2');
   expect(text).toContain('gpufleet_alert_rule_evaluations_total{kind="threshold"} 3');
-  expect(text).toContain('gpufleet_alerts_active{severity="critical"} 1');
+  expect(text).toContain('gpufleet_alerts_active{severity="warning"} 1');
 });

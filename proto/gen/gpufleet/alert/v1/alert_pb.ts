@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file gpufleet/alert/v1/alert.proto.
  */
 export const file_gpufleet_alert_v1_alert: GenFile = /*@__PURE__*/
-  fileDesc("Ch1ncHVmbGVldC9hbGVydC92MS9hbGVydC5wcm90bxIRZ3B1ZmxlZXQuYWxlcnQudjEinAUKBUFsZXJ0EgoKAmlkGAEgASgJEgwKBHJ1bGUYAiABKAkSCwoDa2V5GAMgASgJEg8KB2NsdXN0ZXIYBCABKAkSDAoEbm9kZRgFIAEoCRILCgNncHUYBiABKAkSEAoIZ3B1X3V1aWQYByABKAkSEQoJZ3B1X21vZGVsGAggASgJEiwKBXN0YXRlGAkgASgOMh0uZ3B1ZmxlZXQuYWxlcnQudjEuQWxlcnRTdGF0ZRItCghzZXZlcml0eRgKIAEoDjIbLmdwdWZsZWV0LmFsZXJ0LnYxLlNldmVyaXR5Eg0KBXZhbHVlGAsgASgBEhEKCXRocmVzaG9sZBgMIAEoARIPCgdzdW1tYXJ5GA0gASgJEjQKBmxhYmVscxgOIAMoCzIkLmdwdWZsZWV0LmFsZXJ0LnYxLkFsZXJ0LkxhYmVsc0VudHJ5Ei4KCnN0YXJ0ZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGZpcmVkX2F0GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZXNvbHZlZF9hdBgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKdHJhbnNpdGlvbhgTIAEoBBIxCgpyZXNvbHV0aW9uGBQgASgOMh0uZ3B1ZmxlZXQuYWxlcnQudjEuUmVzb2x1dGlvbhISCgpzdXBwcmVzc2VkGBUgASgIEgwKBGxhdGUYFiABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASp0CgpBbGVydFN0YXRlEhsKF0FMRVJUX1NUQVRFX1VOU1BFQ0lGSUVEEAASFwoTQUxFUlRfU1RBVEVfUEVORElORxABEhYKEkFMRVJUX1NUQVRFX0ZJUklORxACEhgKFEFMRVJUX1NUQVRFX1JFU09MVkVEEAMqZAoIU2V2ZXJpdHkSGAoUU0VWRVJJVFlfVU5TUEVDSUZJRUQQABIRCg1TRVZFUklUWV9JTkZPEAESFAoQU0VWRVJJVFlfV0FSTklORxACEhUKEVNFVkVSSVRZX0NSSVRJQ0FMEAMqcQoKUmVzb2x1dGlvbhIaChZSRVNPTFVUSU9OX1VOU1BFQ0lGSUVEEAASFgoSUkVTT0xVVElPTl9DTEVBUkVEEAESFwoTUkVTT0xVVElPTl9PUEVSQVRPUhACEhYKElJFU09MVVRJT05fRVhQSVJFRBADYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("Ch1ncHVmbGVldC9hbGVydC92MS9hbGVydC5wcm90bxIRZ3B1ZmxlZXQuYWxlcnQudjEi9QYKBUFsZXJ0EgoKAmlkGAEgASgJEgwKBHJ1bGUYAiABKAkSCwoDa2V5GAMgASgJEg8KB2NsdXN0ZXIYBCABKAkSDAoEbm9kZRgFIAEoCRILCgNncHUYBiABKAkSEAoIZ3B1X3V1aWQYByABKAkSEQoJZ3B1X21vZGVsGAggASgJEiwKBXN0YXRlGAkgASgOMh0uZ3B1ZmxlZXQuYWxlcnQudjEuQWxlcnRTdGF0ZRItCghzZXZlcml0eRgKIAEoDjIbLmdwdWZsZWV0LmFsZXJ0LnYxLlNldmVyaXR5Eg0KBXZhbHVlGAsgASgBEhEKCXRocmVzaG9sZBgMIAEoARIPCgdzdW1tYXJ5GA0gASgJEjQKBmxhYmVscxgOIAMoCzIkLmdwdWZsZWV0LmFsZXJ0LnYxLkFsZXJ0LkxhYmVsc0VudHJ5Ei4KCnN0YXJ0ZWRfYXQYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGZpcmVkX2F0GBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtyZXNvbHZlZF9hdBgRIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKdXBkYXRlZF9hdBgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEgoKdHJhbnNpdGlvbhgTIAEoBBIxCgpyZXNvbHV0aW9uGBQgASgOMh0uZ3B1ZmxlZXQuYWxlcnQudjEuUmVzb2x1dGlvbhISCgpzdXBwcmVzc2VkGBUgASgIEgwKBGxhdGUYFiABKAgSPgoLYW5ub3RhdGlvbnMYFyADKAsyKS5ncHVmbGVldC5hbGVydC52MS5BbGVydC5Bbm5vdGF0aW9uc0VudHJ5EjgKDGFja25vd2xlZGdlZBgYIAEoCzIiLmdwdWZsZWV0LmFsZXJ0LnYxLkFja25vd2xlZGdlbWVudBITCgtzaWxlbmNlZF9ieRgZIAMoCRIUCgxpbmhpYml0ZWRfYnkYGiADKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiVgoPQWNrbm93bGVkZ2VtZW50EgoKAmJ5GAEgASgJEg8KB2NvbW1lbnQYAiABKAkSJgoCYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKnQKCkFsZXJ0U3RhdGUSGwoXQUxFUlRfU1RBVEVfVU5TUEVDSUZJRUQQABIXChNBTEVSVF9TVEFURV9QRU5ESU5HEAESFgoSQUxFUlRfU1RBVEVfRklSSU5HEAISGAoUQUxFUlRfU1RBVEVfUkVTT0xWRUQQAypkCghTZXZlcml0eRIYChRTRVZFUklUWV9VTlNQRUNJRklFRBAAEhEKDVNFVkVSSVRZX0lORk8QARIUChBTRVZFUklUWV9XQVJOSU5HEAISFQoRU0VWRVJJVFlfQ1JJVElDQUwQAypxCgpSZXNvbHV0aW9uEhoKFlJFU09MVVRJT05fVU5TUEVDSUZJRUQQABIWChJSRVNPTFVUSU9OX0NMRUFSRUQQARIXChNSRVNPTFVUSU9OX09QRVJBVE9SEAISFgoSUkVTT0xVVElPTl9FWFBJUkVEEANiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * One alert: a rule on one GPU or node. The same alert fires again under the same id.
@@ -147,6 +147,33 @@ export type Alert = Message<"gpufleet.alert.v1.Alert"> & {
    * @generated from field: bool late = 22;
    */
   late: boolean;
+
+  /**
+   * Texts of the rule with this alert's values in them: description, runbook_url and whatever else it has.
+   *
+   * @generated from field: map<string, string> annotations = 23;
+   */
+  annotations: { [key: string]: string };
+
+  /**
+   * An operator has seen it and works on it: no reminders. Gone when it fires anew.
+   *
+   * @generated from field: gpufleet.alert.v1.Acknowledgement acknowledged = 24;
+   */
+  acknowledged?: Acknowledgement | undefined;
+
+  /**
+   * Ids of the silences that cover it, and of the alerts that inhibit it, when this message was made. Its
+   * transitions are recorded all the same; nobody is notified.
+   *
+   * @generated from field: repeated string silenced_by = 25;
+   */
+  silencedBy: string[];
+
+  /**
+   * @generated from field: repeated string inhibited_by = 26;
+   */
+  inhibitedBy: string[];
 };
 
 /**
@@ -155,6 +182,33 @@ export type Alert = Message<"gpufleet.alert.v1.Alert"> & {
  */
 export const AlertSchema: GenMessage<Alert> = /*@__PURE__*/
   messageDesc(file_gpufleet_alert_v1_alert, 0);
+
+/**
+ * @generated from message gpufleet.alert.v1.Acknowledgement
+ */
+export type Acknowledgement = Message<"gpufleet.alert.v1.Acknowledgement"> & {
+  /**
+   * @generated from field: string by = 1;
+   */
+  by: string;
+
+  /**
+   * @generated from field: string comment = 2;
+   */
+  comment: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp at = 3;
+   */
+  at?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message gpufleet.alert.v1.Acknowledgement.
+ * Use `create(AcknowledgementSchema)` to create a new message.
+ */
+export const AcknowledgementSchema: GenMessage<Acknowledgement> = /*@__PURE__*/
+  messageDesc(file_gpufleet_alert_v1_alert, 1);
 
 /**
  * @generated from enum gpufleet.alert.v1.AlertState

@@ -10,7 +10,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file gpufleet/telemetry/v1/ingest.proto.
  */
 export const file_gpufleet_telemetry_v1_ingest: GenFile = /*@__PURE__*/
-  fileDesc("CiJncHVmbGVldC90ZWxlbWV0cnkvdjEvaW5nZXN0LnByb3RvEhVncHVmbGVldC50ZWxlbWV0cnkudjEiqwEKDVN0cmVhbVJlcXVlc3QSLQoFaGVsbG8YASABKAsyHC5ncHVmbGVldC50ZWxlbWV0cnkudjEuSGVsbG9IABIvCgZyZWNvcmQYAiABKAsyHS5ncHVmbGVldC50ZWxlbWV0cnkudjEuUmVjb3JkSAASLwoGc3RhdHVzGAMgASgLMh0uZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLlN0YXR1c0gAQgkKB21lc3NhZ2UiqgEKDlN0cmVhbVJlc3BvbnNlEjEKB3dlbGNvbWUYASABKAsyHi5ncHVmbGVldC50ZWxlbWV0cnkudjEuV2VsY29tZUgAEikKA2FjaxgCIAEoCzIaLmdwdWZsZWV0LnRlbGVtZXRyeS52MS5BY2tIABIvCgZyZXBsYXkYAyABKAsyHS5ncHVmbGVldC50ZWxlbWV0cnkudjEuUmVwbGF5SABCCQoHbWVzc2FnZSLkAgoFSGVsbG8SGAoQcHJvdG9jb2xfdmVyc2lvbhgBIAEoDRIPCgdjbHVzdGVyGAIgASgJEgwKBG5vZGUYAyABKAkSEgoKbWFjaGluZV9pZBgEIAEoCRIPCgdib290X2lkGAUgASgJEhUKDWFnZW50X3ZlcnNpb24YBiABKAkSGQoRd2FsbF90aW1lX3VuaXhfbXMYByABKAMSKAoEcnVucxgIIAMoCzIaLmdwdWZsZWV0LnRlbGVtZXRyeS52MS5SdW4SSQoPZXh0ZXJuYWxfbGFiZWxzGAkgAygLMjAuZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLkhlbGxvLkV4dGVybmFsTGFiZWxzRW50cnkSHwoXb2xkZXN0X3Byb3RvY29sX3ZlcnNpb24YCiABKA0aNQoTRXh0ZXJuYWxMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIooBCgZTdGF0dXMSIAoYb2xkZXN0X3VuZHVyYWJsZV91bml4X21zGAEgASgDEhcKD3BlbmRpbmdfcmVjb3JkcxgCIAEoBBIXCg9wZW5kaW5nX3NhbXBsZXMYAyABKAQSGgoSc2FtcGxlc19wZXJfc2Vjb25kGAQgASgBEhAKCGRyYWluaW5nGAUgASgIIlMKA1J1bhIKCgJpZBgBIAEoDBIWCg5maXJzdF9zZXF1ZW5jZRgCIAEoBBIVCg1sYXN0X3NlcXVlbmNlGAMgASgEEhEKCWNsZWFuX2VuZBgEIAEoCCLLAgoGUmVjb3JkEgsKA3J1bhgBIAEoDRIQCghzZXF1ZW5jZRgCIAEoBBIpCgRsYW5lGAMgASgOMhsuZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLkxhbmUSKwoEdGljaxgEIAEoCzIbLmdwdWZsZWV0LnRlbGVtZXRyeS52MS5UaWNrSAASLQoFZXZlbnQYBSABKAsyHC5ncHVmbGVldC50ZWxlbWV0cnkudjEuRXZlbnRIABI3CgpkaWN0aW9uYXJ5GAYgASgLMiEuZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLkRpY3Rpb25hcnlIABIrCgRsb3NzGAcgASgLMhsuZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLkxvc3NIABItCgV0aWNrcxgIIAEoCzIcLmdwdWZsZWV0LnRlbGVtZXRyeS52MS5UaWNrc0gAQgYKBGJvZHkiKQoEVGljaxISCgpkaWN0aW9uYXJ5GAEgASgNEg0KBWZyYW1lGAIgASgMIjkKBVRpY2tzEhIKCmRpY3Rpb25hcnkYASABKA0SDAoEZ2FwcxgCIAMoDRIOCgZmcmFtZXMYAyADKAwiigEKCkRpY3Rpb25hcnkSCgoCaWQYASABKA0SDAoEaGFzaBgCIAEoBhINCgVncm91cBgDIAEoCRITCgtpbnRlcnZhbF9tcxgEIAEoDRIPCgdzeW1ib2xzGAUgAygJEi0KBnNlcmllcxgGIAMoCzIdLmdwdWZsZWV0LnRlbGVtZXRyeS52MS5TZXJpZXMifwoGU2VyaWVzEgwKBG5hbWUYASABKA0SDgoGbGFiZWxzGAIgAygNEikKBGtpbmQYAyABKA4yGy5ncHVmbGVldC50ZWxlbWV0cnkudjEuS2luZBIQCghkZWNpbWFscxgEIAEoERIMCgRoZWxwGAUgASgNEgwKBHVuaXQYBiABKA0izQEKBUV2ZW50EgwKBHR5cGUYASABKAkSFAoMdGltZV91bml4X21zGAIgASgDEgsKA2dwdRgDIAEoCRIQCghncHVfdXVpZBgEIAEoCRIMCgR0ZXh0GAUgASgJEkAKCmF0dHJpYnV0ZXMYBiADKAsyLC5ncHVmbGVldC50ZWxlbWV0cnkudjEuRXZlbnQuQXR0cmlidXRlc0VudHJ5GjEKD0F0dHJpYnV0ZXNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBInQKBExvc3MSFAoMZnJvbV91bml4X21zGAEgASgDEhIKCnRvX3VuaXhfbXMYAiABKAMSDwoHc2FtcGxlcxgDIAEoBBIOCgZyZWFzb24YBCABKAkSEQoJZXN0aW1hdGVkGAUgASgIEg4KBmRldGFpbBgGIAEoCSLJAQoHV2VsY29tZRIYChBwcm90b2NvbF92ZXJzaW9uGAEgASgNEg0KBXNoYXJkGAIgASgJEhQKDHdpbmRvd19ieXRlcxgDIAEoDRIZChF3YWxsX3RpbWVfdW5peF9tcxgEIAEoAxIVCg1iYWNrZmlsbF9vcGVuGAUgASgIEi4KB3JlcGxheXMYBiADKAsyHS5ncHVmbGVldC50ZWxlbWV0cnkudjEuUmVwbGF5Eh0KFWJhY2tmaWxsX3dpbmRvd19ieXRlcxgHIAEoDSJqCgZSZXBsYXkSCgoCaWQYASABKAkSFAoMZnJvbV91bml4X21zGAIgASgDEhIKCnRvX3VuaXhfbXMYAyABKAMSDgoGcmVhc29uGAQgASgJEhoKEmFjY2VwdGVkX3dpdGhpbl9tcxgFIAEoBCKNAgoDQWNrEi4KCGFjY2VwdGVkGAEgAygLMhwuZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLlJhbmdlEi8KB3JlZnVzZWQYAiADKAsyHi5ncHVmbGVldC50ZWxlbWV0cnkudjEuUmVmdXNhbBITCgtzdG9yZV9lcG9jaBgDIAEoBhIUCgxlcG9jaF9hZ2VfbXMYBCABKA0SFAoMd2luZG93X2J5dGVzGAUgASgNEi4KCGRlZmVycmVkGAYgAygLMhwuZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLlJhbmdlEhUKDWJhY2tmaWxsX29wZW4YByABKAgSHQoVYmFja2ZpbGxfd2luZG93X2J5dGVzGAggASgNIjEKBVJhbmdlEgsKA3J1bhgBIAEoDRINCgVmaXJzdBgCIAEoBBIMCgRsYXN0GAMgASgEIlYKB1JlZnVzYWwSKwoFcmFuZ2UYASABKAsyHC5ncHVmbGVldC50ZWxlbWV0cnkudjEuUmFuZ2USDgoGcmVhc29uGAIgASgJEg4KBmRldGFpbBgDIAEoCSo+CgRMYW5lEhQKEExBTkVfVU5TUEVDSUZJRUQQABINCglMQU5FX0xJVkUQARIRCg1MQU5FX0JBQ0tGSUxMEAIqTQoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASDgoKS0lORF9HQVVHRRABEhAKDEtJTkRfQ09VTlRFUhACEg0KCUtJTkRfSU5GTxADMmoKDUluZ2VzdFNlcnZpY2USWQoGU3RyZWFtEiQuZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLlN0cmVhbVJlcXVlc3QaJS5ncHVmbGVldC50ZWxlbWV0cnkudjEuU3RyZWFtUmVzcG9uc2UoATABYgZwcm90bzM");
+  fileDesc("CiJncHVmbGVldC90ZWxlbWV0cnkvdjEvaW5nZXN0LnByb3RvEhVncHVmbGVldC50ZWxlbWV0cnkudjEi6wEKDVN0cmVhbVJlcXVlc3QSLQoFaGVsbG8YASABKAsyHC5ncHVmbGVldC50ZWxlbWV0cnkudjEuSGVsbG9IABIvCgZyZWNvcmQYAiABKAsyHS5ncHVmbGVldC50ZWxlbWV0cnkudjEuUmVjb3JkSAASLwoGc3RhdHVzGAMgASgLMh0uZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLlN0YXR1c0gAEj4KDmNvbW1hbmRfcmVzdWx0GAQgASgLMiQuZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLkNvbW1hbmRSZXN1bHRIAEIJCgdtZXNzYWdlIuwBCg5TdHJlYW1SZXNwb25zZRIxCgd3ZWxjb21lGAEgASgLMh4uZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLldlbGNvbWVIABIpCgNhY2sYAiABKAsyGi5ncHVmbGVldC50ZWxlbWV0cnkudjEuQWNrSAASLwoGcmVwbGF5GAMgASgLMh0uZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLlJlcGxheUgAEkAKD2NvbW1hbmRfcmVxdWVzdBgEIAEoCzIlLmdwdWZsZWV0LnRlbGVtZXRyeS52MS5Db21tYW5kUmVxdWVzdEgAQgkKB21lc3NhZ2Ui9gIKBUhlbGxvEhgKEHByb3RvY29sX3ZlcnNpb24YASABKA0SDwoHY2x1c3RlchgCIAEoCRIMCgRub2RlGAMgASgJEhIKCm1hY2hpbmVfaWQYBCABKAkSDwoHYm9vdF9pZBgFIAEoCRIVCg1hZ2VudF92ZXJzaW9uGAYgASgJEhkKEXdhbGxfdGltZV91bml4X21zGAcgASgDEigKBHJ1bnMYCCADKAsyGi5ncHVmbGVldC50ZWxlbWV0cnkudjEuUnVuEkkKD2V4dGVybmFsX2xhYmVscxgJIAMoCzIwLmdwdWZsZWV0LnRlbGVtZXRyeS52MS5IZWxsby5FeHRlcm5hbExhYmVsc0VudHJ5Eh8KF29sZGVzdF9wcm90b2NvbF92ZXJzaW9uGAogASgNEhAKCGNvbW1hbmRzGAsgAygJGjUKE0V4dGVybmFsTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKKAQoGU3RhdHVzEiAKGG9sZGVzdF91bmR1cmFibGVfdW5peF9tcxgBIAEoAxIXCg9wZW5kaW5nX3JlY29yZHMYAiABKAQSFwoPcGVuZGluZ19zYW1wbGVzGAMgASgEEhoKEnNhbXBsZXNfcGVyX3NlY29uZBgEIAEoARIQCghkcmFpbmluZxgFIAEoCCJTCgNSdW4SCgoCaWQYASABKAwSFgoOZmlyc3Rfc2VxdWVuY2UYAiABKAQSFQoNbGFzdF9zZXF1ZW5jZRgDIAEoBBIRCgljbGVhbl9lbmQYBCABKAgiywIKBlJlY29yZBILCgNydW4YASABKA0SEAoIc2VxdWVuY2UYAiABKAQSKQoEbGFuZRgDIAEoDjIbLmdwdWZsZWV0LnRlbGVtZXRyeS52MS5MYW5lEisKBHRpY2sYBCABKAsyGy5ncHVmbGVldC50ZWxlbWV0cnkudjEuVGlja0gAEi0KBWV2ZW50GAUgASgLMhwuZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLkV2ZW50SAASNwoKZGljdGlvbmFyeRgGIAEoCzIhLmdwdWZsZWV0LnRlbGVtZXRyeS52MS5EaWN0aW9uYXJ5SAASKwoEbG9zcxgHIAEoCzIbLmdwdWZsZWV0LnRlbGVtZXRyeS52MS5Mb3NzSAASLQoFdGlja3MYCCABKAsyHC5ncHVmbGVldC50ZWxlbWV0cnkudjEuVGlja3NIAEIGCgRib2R5IikKBFRpY2sSEgoKZGljdGlvbmFyeRgBIAEoDRINCgVmcmFtZRgCIAEoDCI5CgVUaWNrcxISCgpkaWN0aW9uYXJ5GAEgASgNEgwKBGdhcHMYAiADKA0SDgoGZnJhbWVzGAMgAygMIooBCgpEaWN0aW9uYXJ5EgoKAmlkGAEgASgNEgwKBGhhc2gYAiABKAYSDQoFZ3JvdXAYAyABKAkSEwoLaW50ZXJ2YWxfbXMYBCABKA0SDwoHc3ltYm9scxgFIAMoCRItCgZzZXJpZXMYBiADKAsyHS5ncHVmbGVldC50ZWxlbWV0cnkudjEuU2VyaWVzIn8KBlNlcmllcxIMCgRuYW1lGAEgASgNEg4KBmxhYmVscxgCIAMoDRIpCgRraW5kGAMgASgOMhsuZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLktpbmQSEAoIZGVjaW1hbHMYBCABKBESDAoEaGVscBgFIAEoDRIMCgR1bml0GAYgASgNIs0BCgVFdmVudBIMCgR0eXBlGAEgASgJEhQKDHRpbWVfdW5peF9tcxgCIAEoAxILCgNncHUYAyABKAkSEAoIZ3B1X3V1aWQYBCABKAkSDAoEdGV4dBgFIAEoCRJACgphdHRyaWJ1dGVzGAYgAygLMiwuZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLkV2ZW50LkF0dHJpYnV0ZXNFbnRyeRoxCg9BdHRyaWJ1dGVzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJ0CgRMb3NzEhQKDGZyb21fdW5peF9tcxgBIAEoAxISCgp0b191bml4X21zGAIgASgDEg8KB3NhbXBsZXMYAyABKAQSDgoGcmVhc29uGAQgASgJEhEKCWVzdGltYXRlZBgFIAEoCBIOCgZkZXRhaWwYBiABKAkiyQEKB1dlbGNvbWUSGAoQcHJvdG9jb2xfdmVyc2lvbhgBIAEoDRINCgVzaGFyZBgCIAEoCRIUCgx3aW5kb3dfYnl0ZXMYAyABKA0SGQoRd2FsbF90aW1lX3VuaXhfbXMYBCABKAMSFQoNYmFja2ZpbGxfb3BlbhgFIAEoCBIuCgdyZXBsYXlzGAYgAygLMh0uZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLlJlcGxheRIdChViYWNrZmlsbF93aW5kb3dfYnl0ZXMYByABKA0iagoGUmVwbGF5EgoKAmlkGAEgASgJEhQKDGZyb21fdW5peF9tcxgCIAEoAxISCgp0b191bml4X21zGAMgASgDEg4KBnJlYXNvbhgEIAEoCRIaChJhY2NlcHRlZF93aXRoaW5fbXMYBSABKAQipQEKDkNvbW1hbmRSZXF1ZXN0EgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSRwoJYXJndW1lbnRzGAMgAygLMjQuZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLkNvbW1hbmRSZXF1ZXN0LkFyZ3VtZW50c0VudHJ5GjAKDkFyZ3VtZW50c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEicwoNQ29tbWFuZFJlc3VsdBIKCgJpZBgBIAEoCRI2CgdvdXRjb21lGAIgASgOMiUuZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLkNvbW1hbmRPdXRjb21lEg4KBnN0YXR1cxgDIAEoBRIOCgZvdXRwdXQYBCABKAkijQIKA0FjaxIuCghhY2NlcHRlZBgBIAMoCzIcLmdwdWZsZWV0LnRlbGVtZXRyeS52MS5SYW5nZRIvCgdyZWZ1c2VkGAIgAygLMh4uZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLlJlZnVzYWwSEwoLc3RvcmVfZXBvY2gYAyABKAYSFAoMZXBvY2hfYWdlX21zGAQgASgNEhQKDHdpbmRvd19ieXRlcxgFIAEoDRIuCghkZWZlcnJlZBgGIAMoCzIcLmdwdWZsZWV0LnRlbGVtZXRyeS52MS5SYW5nZRIVCg1iYWNrZmlsbF9vcGVuGAcgASgIEh0KFWJhY2tmaWxsX3dpbmRvd19ieXRlcxgIIAEoDSIxCgVSYW5nZRILCgNydW4YASABKA0SDQoFZmlyc3QYAiABKAQSDAoEbGFzdBgDIAEoBCJWCgdSZWZ1c2FsEisKBXJhbmdlGAEgASgLMhwuZ3B1ZmxlZXQudGVsZW1ldHJ5LnYxLlJhbmdlEg4KBnJlYXNvbhgCIAEoCRIOCgZkZXRhaWwYAyABKAkqPgoETGFuZRIUChBMQU5FX1VOU1BFQ0lGSUVEEAASDQoJTEFORV9MSVZFEAESEQoNTEFORV9CQUNLRklMTBACKk0KBEtpbmQSFAoQS0lORF9VTlNQRUNJRklFRBAAEg4KCktJTkRfR0FVR0UQARIQCgxLSU5EX0NPVU5URVIQAhINCglLSU5EX0lORk8QAyqAAgoOQ29tbWFuZE91dGNvbWUSHwobQ09NTUFORF9PVVRDT01FX1VOU1BFQ0lGSUVEEAASGwoXQ09NTUFORF9PVVRDT01FX1JVTk5JTkcQARIdChlDT01NQU5EX09VVENPTUVfU1VDQ0VFREVEEAISGgoWQ09NTUFORF9PVVRDT01FX0ZBSUxFRBADEh0KGUNPTU1BTkRfT1VUQ09NRV9USU1FRF9PVVQQBBIfChtDT01NQU5EX09VVENPTUVfSU5URVJSVVBURUQQBRIbChdDT01NQU5EX09VVENPTUVfUkVGVVNFRBAGEhgKFENPTU1BTkRfT1VUQ09NRV9CVVNZEAcyagoNSW5nZXN0U2VydmljZRJZCgZTdHJlYW0SJC5ncHVmbGVldC50ZWxlbWV0cnkudjEuU3RyZWFtUmVxdWVzdBolLmdwdWZsZWV0LnRlbGVtZXRyeS52MS5TdHJlYW1SZXNwb25zZSgBMAFiBnByb3RvMw");
 
 /**
  * @generated from message gpufleet.telemetry.v1.StreamRequest
@@ -37,6 +37,12 @@ export type StreamRequest = Message<"gpufleet.telemetry.v1.StreamRequest"> & {
      */
     value: Status;
     case: "status";
+  } | {
+    /**
+     * @generated from field: gpufleet.telemetry.v1.CommandResult command_result = 4;
+     */
+    value: CommandResult;
+    case: "commandResult";
   } | { case: undefined; value?: undefined };
 };
 
@@ -72,6 +78,12 @@ export type StreamResponse = Message<"gpufleet.telemetry.v1.StreamResponse"> & {
      */
     value: Replay;
     case: "replay";
+  } | {
+    /**
+     * @generated from field: gpufleet.telemetry.v1.CommandRequest command_request = 4;
+     */
+    value: CommandRequest;
+    case: "commandRequest";
   } | { case: undefined; value?: undefined };
 };
 
@@ -151,6 +163,14 @@ export type Hello = Message<"gpufleet.telemetry.v1.Hello"> & {
    * @generated from field: uint32 oldest_protocol_version = 10;
    */
   oldestProtocolVersion: number;
+
+  /**
+   * Names of the commands that this agent runs when asked on this stream: its own list, and none unless the stream is
+   * mutual TLS. An agent of an earlier version names none, and is not asked.
+   *
+   * @generated from field: repeated string commands = 11;
+   */
+  commands: string[];
 };
 
 /**
@@ -680,6 +700,79 @@ export const ReplaySchema: GenMessage<Replay> = /*@__PURE__*/
   messageDesc(file_gpufleet_telemetry_v1_ingest, 13);
 
 /**
+ * Run a command of the agent's own list, once: the agent remembers ids, also over restarts, and answers a repeat with
+ * what became of the first. Sent only over mutual TLS, to an agent that named the command in its Hello.
+ *
+ * @generated from message gpufleet.telemetry.v1.CommandRequest
+ */
+export type CommandRequest = Message<"gpufleet.telemetry.v1.CommandRequest"> & {
+  /**
+   * Chosen by the aggregator, at most 128 characters.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Values for the command's placeholders: gpu, gpu_uuid.
+   *
+   * @generated from field: map<string, string> arguments = 3;
+   */
+  arguments: { [key: string]: string };
+};
+
+/**
+ * Describes the message gpufleet.telemetry.v1.CommandRequest.
+ * Use `create(CommandRequestSchema)` to create a new message.
+ */
+export const CommandRequestSchema: GenMessage<CommandRequest> = /*@__PURE__*/
+  messageDesc(file_gpufleet_telemetry_v1_ingest, 14);
+
+/**
+ * What became of a command. COMMAND_OUTCOME_RUNNING comes at once where one has begun, and another result when it
+ * has ended.
+ *
+ * @generated from message gpufleet.telemetry.v1.CommandResult
+ */
+export type CommandResult = Message<"gpufleet.telemetry.v1.CommandResult"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: gpufleet.telemetry.v1.CommandOutcome outcome = 2;
+   */
+  outcome: CommandOutcome;
+
+  /**
+   * Exit status; -1 where there is none.
+   *
+   * @generated from field: int32 status = 3;
+   */
+  status: number;
+
+  /**
+   * What it printed, at most 8 KiB, or why it was not run.
+   *
+   * @generated from field: string output = 4;
+   */
+  output: string;
+};
+
+/**
+ * Describes the message gpufleet.telemetry.v1.CommandResult.
+ * Use `create(CommandResultSchema)` to create a new message.
+ */
+export const CommandResultSchema: GenMessage<CommandResult> = /*@__PURE__*/
+  messageDesc(file_gpufleet_telemetry_v1_ingest, 15);
+
+/**
  * What the store has taken. Accepted is not durable: see durable marks in ARCHITECTURE.md.
  *
  * @generated from message gpufleet.telemetry.v1.Ack
@@ -743,7 +836,7 @@ export type Ack = Message<"gpufleet.telemetry.v1.Ack"> & {
  * Use `create(AckSchema)` to create a new message.
  */
 export const AckSchema: GenMessage<Ack> = /*@__PURE__*/
-  messageDesc(file_gpufleet_telemetry_v1_ingest, 14);
+  messageDesc(file_gpufleet_telemetry_v1_ingest, 16);
 
 /**
  * Sequences first to last, both included, of one run.
@@ -772,7 +865,7 @@ export type Range = Message<"gpufleet.telemetry.v1.Range"> & {
  * Use `create(RangeSchema)` to create a new message.
  */
 export const RangeSchema: GenMessage<Range> = /*@__PURE__*/
-  messageDesc(file_gpufleet_telemetry_v1_ingest, 15);
+  messageDesc(file_gpufleet_telemetry_v1_ingest, 17);
 
 /**
  * @generated from message gpufleet.telemetry.v1.Refusal
@@ -799,7 +892,7 @@ export type Refusal = Message<"gpufleet.telemetry.v1.Refusal"> & {
  * Use `create(RefusalSchema)` to create a new message.
  */
 export const RefusalSchema: GenMessage<Refusal> = /*@__PURE__*/
-  messageDesc(file_gpufleet_telemetry_v1_ingest, 16);
+  messageDesc(file_gpufleet_telemetry_v1_ingest, 18);
 
 /**
  * @generated from enum gpufleet.telemetry.v1.Lane
@@ -873,6 +966,72 @@ export type Kind = (typeof Kind)[keyof typeof Kind] | UnknownEnum;
  */
 export const KindSchema: GenEnum<Kind> = /*@__PURE__*/
   enumDesc(file_gpufleet_telemetry_v1_ingest, 1);
+
+/**
+ * @generated from enum gpufleet.telemetry.v1.CommandOutcome
+ */
+export const CommandOutcome = {
+  /**
+   * @generated from enum value: COMMAND_OUTCOME_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * @generated from enum value: COMMAND_OUTCOME_RUNNING = 1;
+   */
+  RUNNING: 1,
+
+  /**
+   * Exit status 0.
+   *
+   * @generated from enum value: COMMAND_OUTCOME_SUCCEEDED = 2;
+   */
+  SUCCEEDED: 2,
+
+  /**
+   * @generated from enum value: COMMAND_OUTCOME_FAILED = 3;
+   */
+  FAILED: 3,
+
+  /**
+   * It took too long and was ended.
+   *
+   * @generated from enum value: COMMAND_OUTCOME_TIMED_OUT = 4;
+   */
+  TIMED_OUT: 4,
+
+  /**
+   * The agent ended while it ran: how it went is not known, and it is not run again.
+   *
+   * @generated from enum value: COMMAND_OUTCOME_INTERRUPTED = 5;
+   */
+  INTERRUPTED: 5,
+
+  /**
+   * Never: not on the list, an argument that is not allowed, no mutual TLS.
+   *
+   * @generated from enum value: COMMAND_OUTCOME_REFUSED = 6;
+   */
+  REFUSED: 6,
+
+  /**
+   * Not now: another command runs, or that it runs cannot be written down.
+   *
+   * @generated from enum value: COMMAND_OUTCOME_BUSY = 7;
+   */
+  BUSY: 7,
+} as const;
+
+/**
+ * @generated from enum gpufleet.telemetry.v1.CommandOutcome
+ */
+export type CommandOutcome = (typeof CommandOutcome)[keyof typeof CommandOutcome] | UnknownEnum;
+
+/**
+ * Describes the enum gpufleet.telemetry.v1.CommandOutcome.
+ */
+export const CommandOutcomeSchema: GenEnum<CommandOutcome> = /*@__PURE__*/
+  enumDesc(file_gpufleet_telemetry_v1_ingest, 2);
 
 /**
  * The edge protocol: one bidirectional stream per agent, records up, acknowledgements down.
