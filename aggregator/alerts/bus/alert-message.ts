@@ -59,23 +59,31 @@ export interface Standing {
   readonly severity: Severity;
   readonly suppressed: boolean;
   readonly updatedMs: number;
+  /** When somebody acknowledged it, Unix ms; 0 where nobody has. */
+  readonly acknowledgedMs: number;
 }
 
 export function standingOf(alert: Alert): Standing {
-  const { transition, state, severity, suppressed, updatedAt } = alert;
-  return { transition, state, severity, suppressed, updatedMs: updatedAt ? timestampMs(updatedAt) : 0 };
+  const { transition, state, severity, suppressed, updatedAt, acknowledged } = alert;
+  return {
+    ...{ transition, state, severity, suppressed },
+    updatedMs: updatedAt ? timestampMs(updatedAt) : 0,
+    acknowledgedMs: acknowledged?.at ? timestampMs(acknowledged.at) : 0,
+  };
 }
 
 /**
  * What to do with a transition of ours, given the last message of its subject. A transition that counts on from
- * theirs follows it. Otherwise two owners have written, and the newer sample decides: it is published with the next
- * number if it says anything new, and refused if theirs is as new.
+ * theirs follows it. Otherwise two owners have written, and the newer sample decides, or the later acknowledgement
+ * where they differ in that alone: it is published with the next number if it says anything new, and refused if theirs
+ * is as new. A new owner that knows of no acknowledgement must not take away what somebody said to the one before it.
  */
 export function judge(ours: Standing, theirs: Standing): Verdict {
   const sameCondition =
     ours.state === theirs.state && ours.severity === theirs.severity && ours.suppressed === theirs.suppressed;
-  if (sameCondition && ours.updatedMs === theirs.updatedMs) return 'stored';
+  const sameTimes = ours.updatedMs === theirs.updatedMs && ours.acknowledgedMs === theirs.acknowledgedMs;
+  if (sameCondition && sameTimes) return 'stored';
   if (ours.transition > theirs.transition) return 'publish';
-  if (sameCondition) return 'repeat';
+  if (sameCondition) return ours.acknowledgedMs > theirs.acknowledgedMs ? 'publish' : 'repeat';
   return ours.updatedMs > theirs.updatedMs ? 'publish' : 'superseded';
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DeliverPolicy, JetStreamApiCodes } from '@nats-io/jetstream';
 import { headers } from '@nats-io/transport-node';
-import type { Alert } from '#proto/gpufleet/alert/v1/alert_pb.ts';
+import { type Alert, AlertSchema } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import { type Counter, counter, type Registry } from '#shared/instruments/registry.ts';
 import type { Logger } from '#shared/logging/logger.ts';
@@ -31,8 +31,13 @@ export interface AlertPublisherOptions {
 const MAX_IN_FLIGHT = 32;
 /** Transitions in memory; the rest waits on disk. */
 const WINDOW = 4096;
-/** Subjects whose last sequence is remembered; of others it is read again. */
-const MAX_KNOWN = 100_000;
+/** Most transitions read from disk in one go: decoding these holds the process up for about 5 ms. */
+const LOAD_BATCH = 512;
+/**
+ * Subjects whose last sequence is remembered; of others it is read again, which takes a round trip more. As many as the
+ * spool keeps states: about 100 MB where it is full.
+ */
+const MAX_KNOWN = 250_000;
 /** Refusals of one transition in a row before it waits: another owner is writing to the same subject. */
 const MAX_ATTEMPTS = 5;
 /** Wait before a failed publish is tried again on the same connection. */
@@ -81,6 +86,8 @@ export class AlertPublisher {
   #behind = true;
   #loading = false;
   #missed = false;
+  /** The last try failed on a connection that is there. */
+  #refused = false;
   #acked: number[] = [];
   #tail: StreamTail | undefined;
   #marking: Promise<void> | undefined;
@@ -145,15 +152,19 @@ export class AlertPublisher {
     const alerts: Alert[] = [];
     if (info.num_pending === 0) return alerts;
     const messages = await consumer.consume({ max_messages: 500 });
+    let complete = false;
     for await (const message of messages) {
       const alert = decodeAlert(message.string());
       if (alert !== undefined && alertSubject(alert) === message.subject) {
         alerts.push(alert);
         this.#remember(message.subject, { seq: message.seq, standing: standingOf(alert) });
       }
-      if (message.info.pending === 0) break;
+      complete = message.info.pending === 0;
+      if (complete) break;
     }
     await messages.close();
+    // A connection that ends, ends the messages too.
+    if (!complete) throw new FleetError('unavailable', 'Cannot read all alert states: the connection ended');
     return alerts;
   }
 
@@ -169,6 +180,8 @@ export class AlertPublisher {
     stream: { created: string; lastSeq: number },
   ): Promise<boolean> {
     if (stream.created !== tail.created || stream.lastSeq < tail.seq) return true;
+    // Nothing was acknowledged since the last rewind, and the server knows no message 0.
+    if (tail.seq === 0) return false;
     const message = await session.jsm.streams.getMessage(this.#options.stream, { seq: tail.seq });
     // A message that is no longer there was aged out: the stream's end is further on.
     return message !== null && message.header.get('Nats-Msg-Id') !== tail.messageId;
@@ -178,6 +191,8 @@ export class AlertPublisher {
   async #rewind(session: NatsSession): Promise<void> {
     this.#known.clear();
     this.#offsets.clear();
+    // Of what is gone: it must not be taken for newer than what is published from now on.
+    this.#tail = undefined;
     const held = new Map<string, bigint>();
     for (const alert of await this.lastMessages(session)) held.set(alertSubject(alert), alert.transition);
     const missing: number[] = [];
@@ -224,7 +239,7 @@ export class AlertPublisher {
     this.#loading = true;
     this.#missed = false;
     try {
-      const room = WINDOW - this.#inMemory;
+      const room = Math.min(LOAD_BATCH, WINDOW - this.#inMemory);
       const entries = await this.#spool.waiting(this.#cursor, room);
       for (const entry of entries) this.#enqueue(entry);
       if (entries.length < room && !this.#missed) this.#behind = false;
@@ -245,6 +260,7 @@ export class AlertPublisher {
     try {
       const outcome = await this.#publish(lane, entry.alert, session);
       this.#published.inc({ outcome });
+      this.#refused = false;
       lane.uncertain = false;
       lane.entries.shift();
       this.#inMemory--;
@@ -256,10 +272,7 @@ export class AlertPublisher {
       lane.uncertain = true;
       this.#known.delete(lane.subject);
       if (this.#session === session) {
-        this.#options.logger.warn(
-          { subject: lane.subject, why: describeError(thrown) },
-          'cannot publish an alert yet',
-        );
+        this.#warn(lane.subject, describeError(thrown));
         this.#later(() => this.#release(lane));
       } else {
         this.#release(lane);
@@ -268,6 +281,12 @@ export class AlertPublisher {
       this.#inFlight--;
       this.#pump();
     }
+  }
+
+  /** Once until one is published again: a JetStream without a leader refuses thousands a second. */
+  #warn(subject: string, why: string): void {
+    if (!this.#refused) this.#options.logger.warn({ subject, why }, 'cannot publish alerts yet');
+    this.#refused = true;
   }
 
   #release(lane: Lane): void {
@@ -309,6 +328,7 @@ export class AlertPublisher {
     const head = headers();
     head.set('Gpufleet-Severity', severityName(message.severity));
     head.set('Gpufleet-State', stateName(message));
+    head.set('Gpufleet-Schema', AlertSchema.typeName);
     const msgID = messageId(message);
     try {
       const ack = await session.js.publish(subject, encodeAlert(message), {

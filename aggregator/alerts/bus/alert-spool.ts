@@ -28,17 +28,23 @@ export interface AlertSpoolOptions {
   readonly registry: Registry;
   /** How long transitions are kept for a stream that lost its end; 24 h by default. */
   readonly retentionMs?: number;
-  /** Most transitions kept; 200,000 by default (about 100 MB). */
+  /** Most transitions kept; 500,000 by default (about 250 MB of disk): two storms of 100,000 GPUs there and back. */
   readonly maxEntries?: number;
-  /** Most last states kept; 100,000 by default. Only resolved ones are dropped. */
+  /**
+   * Most last states kept; 250,000 by default, as many as the engine keeps. Only resolved ones are dropped, which are
+   * looked for about once an hour.
+   */
   readonly maxStates?: number;
 }
 
 const DAY_MS = 86_400_000;
 /** How long the last state of a resolved alert is kept. */
 const RESOLVED_RETENTION_MS = 7 * DAY_MS;
-/** Records deleted in one write. */
+/** Records deleted, or put back in line, in one write. */
 const TRIM_BATCH = 1000;
+/** To find states that may go all are read, at 10 µs each: so seldom. A limit may be passed by a twentieth meanwhile. */
+const TRIM_STATES_EVERY_MS = 3_600_000;
+const TRIM_STATES_SHARE = 0.05;
 
 /**
  * Alert transitions on disk (LevelDB): `news` holds the transitions in order, `todo` the sequences of those that are
@@ -116,6 +122,11 @@ class LevelSpool implements AlertSpool {
   #nextSeq = 1;
   #count = 0;
   #waitingCount = 0;
+  /** Ends with the last trim that was asked for: two at once would count twice what they drop. */
+  #trimming: Promise<void> = Promise.resolve();
+  #statesTrimmedMs = Number.NEGATIVE_INFINITY;
+  /** States written since then. */
+  #statesWritten = 0;
 
   constructor(level: Level<string, Uint8Array>, options: AlertSpoolOptions) {
     this.#level = level;
@@ -125,8 +136,8 @@ class LevelSpool implements AlertSpool {
     this.#state = level.sublevel<string, Uint8Array>('state', encoding);
     this.#meta = level.sublevel<string, StreamTail>('meta', { valueEncoding: 'json' });
     this.#retentionMs = options.retentionMs ?? DAY_MS;
-    this.#maxEntries = options.maxEntries ?? 200_000;
-    this.#maxStates = options.maxStates ?? 100_000;
+    this.#maxEntries = options.maxEntries ?? 500_000;
+    this.#maxStates = options.maxStates ?? 250_000;
     this.#dropped = counter(options.registry, {
       name: 'gpufleet_alert_spool_dropped_total',
       help: 'Transitions and states dropped from the spool: damaged, or dropped before they were in the stream.',
@@ -163,7 +174,9 @@ class LevelSpool implements AlertSpool {
       this.#count += entries.length;
       this.#waitingCount += entries.length;
     }
-    if (this.#count > this.#maxEntries) await this.trim(nowMs);
+    this.#statesWritten += entries.length;
+    // These are on disk: that older ones stay there too is for the next trim to say.
+    if (this.#count > this.#maxEntries) await this.#trimNews(nowMs).catch(() => {});
     return entries;
   }
 
@@ -197,9 +210,13 @@ class LevelSpool implements AlertSpool {
   }
 
   async requeue(seqs: readonly number[]): Promise<void> {
-    const batch = this.#level.batch();
-    for (const seq of seqs) batch.put(keyOf(seq), NOTHING, { sublevel: this.#todo });
-    await batch.write({ sync: true });
+    for (let from = 0; from < seqs.length; from += TRIM_BATCH) {
+      const batch = this.#level.batch();
+      for (const seq of seqs.slice(from, from + TRIM_BATCH)) {
+        batch.put(keyOf(seq), NOTHING, { sublevel: this.#todo });
+      }
+      await batch.write({ sync: true });
+    }
     this.#waitingCount = 0;
     for await (const _ of this.#todo.keys()) this.#waitingCount++;
   }
@@ -217,6 +234,10 @@ class LevelSpool implements AlertSpool {
 
   async trim(nowMs: number): Promise<void> {
     await this.#trimNews(nowMs);
+    const due = nowMs - this.#statesTrimmedMs >= TRIM_STATES_EVERY_MS;
+    if (!due && this.#statesWritten < this.#maxStates * TRIM_STATES_SHARE) return;
+    this.#statesTrimmedMs = nowMs;
+    this.#statesWritten = 0;
     await this.#trimStates(nowMs);
   }
 
@@ -224,7 +245,13 @@ class LevelSpool implements AlertSpool {
     await this.#level.close();
   }
 
-  async #trimNews(nowMs: number): Promise<void> {
+  #trimNews(nowMs: number): Promise<void> {
+    const trimmed = this.#trimming.then(() => this.#dropNews(nowMs));
+    this.#trimming = trimmed.catch(() => {});
+    return trimmed;
+  }
+
+  async #dropNews(nowMs: number): Promise<void> {
     // One percent more than needed, so that a full spool is not trimmed at each write.
     let excess = this.#count > this.#maxEntries ? this.#count - Math.floor(this.#maxEntries * 0.99) : 0;
     for (;;) {
@@ -262,11 +289,14 @@ class LevelSpool implements AlertSpool {
       }
     }
     resolved.sort((a, b) => a.updatedMs - b.updatedMs);
-    const batch = this.#level.batch();
+    let batch = this.#level.batch();
     for (const { id, updatedMs } of resolved) {
       if (count <= this.#maxStates && nowMs - updatedMs <= RESOLVED_RETENTION_MS) break;
       batch.del(id, { sublevel: this.#state });
       count--;
+      if (batch.length < TRIM_BATCH) continue;
+      await batch.write();
+      batch = this.#level.batch();
     }
     await batch.write();
   }

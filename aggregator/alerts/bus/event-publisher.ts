@@ -10,6 +10,8 @@ import { toSubject } from './subject.ts';
 export const EVENT_SUBJECTS = 'gpufleet.events.>';
 
 const MAX_IN_FLIGHT = 16;
+/** Wait before what NATS did not take is tried again on the same connection. */
+const RETRY_MS = 500;
 
 /** What is known of a GPU or node beside the event: pool, rack, serial. May change between two copies of one event. */
 export type EventContext = Readonly<Record<string, string>>;
@@ -23,10 +25,13 @@ export class EventPublisher {
   #after = 0;
   #pumping: Promise<void> | undefined;
   #again = false;
+  #retry: NodeJS.Timeout | undefined;
+  readonly #retryMs: number;
 
-  constructor(spool: EventSpool, logger: Logger) {
+  constructor(spool: EventSpool, logger: Logger, retryMs = RETRY_MS) {
     this.#spool = spool;
     this.#logger = logger;
+    this.#retryMs = retryMs;
   }
 
   /** Nothing waits for the stream. */
@@ -41,6 +46,7 @@ export class EventPublisher {
   }
 
   begin(session: NatsSession): void {
+    this.end();
     this.#session = session;
     this.#after = 0;
     this.#pump();
@@ -48,6 +54,8 @@ export class EventPublisher {
 
   end(): void {
     this.#session = undefined;
+    clearTimeout(this.#retry);
+    this.#retry = undefined;
   }
 
   /** Resolves when nothing is under way any more. */
@@ -57,40 +65,62 @@ export class EventPublisher {
 
   #pump(): void {
     this.#again = true;
-    this.#pumping ??= this.#run()
-      .catch((error: unknown) =>
-        this.#logger.error({ why: describeError(error) }, 'cannot read the event spool'),
-      )
-      .finally(() => {
-        this.#pumping = undefined;
-      });
+    // While NATS refuses, what comes waits in line with the rest.
+    if (this.#retry === undefined) this.#pumping ??= this.#run();
+  }
+
+  /** Tries again, from the first event on: what is in the stream is no longer in the spool. */
+  #later(): void {
+    this.#retry ??= setTimeout(() => {
+      this.#retry = undefined;
+      this.#after = 0;
+      this.#pump();
+    }, this.#retryMs);
   }
 
   async #run(): Promise<void> {
-    for (;;) {
+    try {
+      await this.#publishAll();
+    } catch (error) {
+      this.#logger.error({ why: describeError(error) }, 'cannot read the event spool');
+      if (this.#session !== undefined) this.#later();
+    }
+    this.#pumping = undefined;
+    // Something came after the last look at what there is.
+    if (this.#again && this.#session !== undefined) this.#pump();
+  }
+
+  async #publishAll(): Promise<void> {
+    while (this.#session !== undefined) {
       const session = this.#session;
-      if (session === undefined) return;
       this.#again = false;
       const events = await this.#spool.after(this.#after, MAX_IN_FLIGHT);
+      // Another session began meanwhile, and with the first event.
+      if (this.#session !== session) continue;
       if (events.length === 0) {
         if (this.#again) continue;
         return;
       }
       this.#after = events.at(-1)!.seq;
       const sent = await Promise.all(events.map(({ seq, event }) => this.#send(seq, event, session)));
-      // What failed stays in the spool, for the next session.
-      if (sent.includes(false) && this.#session === session) this.#session = undefined;
+      // What failed stays in the spool. The connection may be there all the same, for days.
+      if (!sent.includes(false) || this.#session !== session) continue;
+      this.#later();
+      return;
     }
   }
 
   async #send(seq: number, event: SpooledEvent, session: NatsSession): Promise<boolean> {
     try {
       await session.js.publish(event.subject, event.body, { msgID: event.id });
-      await this.#spool.sent(seq);
-      return true;
     } catch {
       return false;
     }
+    // One that the disk does not let go of is sent again by the next session, under its id.
+    await this.#spool.sent(seq).catch((error: unknown) => {
+      this.#logger.error({ why: describeError(error) }, 'cannot mark a published event in the spool');
+    });
+    return true;
   }
 }
 

@@ -22,6 +22,8 @@ export interface EventSpoolOptions {
 
 /** Events dropped in one write when there are too many. */
 const TRIM_BATCH = 1_000;
+/** Events in memory that are not yet on disk: about 10 MB behind a disk that hangs. */
+const MAX_PENDING = 10_000;
 
 /**
  * Events on disk (LevelDB) until they are in the stream, so that one which an agent was told is accepted cannot be
@@ -76,13 +78,16 @@ export class EventSpool implements AsyncDisposable {
     return this.#count;
   }
 
-  /** Resolves when the event is on disk; events of one moment share one fsync. Rejects where the disk refuses. */
+  /**
+   * Resolves when the event is on disk; events of one moment share one fsync. Rejects where the disk refuses, and with
+   * `unavailable` where it is 10,000 events behind.
+   */
   append(event: SpooledEvent): Promise<void> {
+    if (this.#pending.length >= MAX_PENDING)
+      return Promise.reject(new FleetError('unavailable', 'Cannot keep event: the disk is behind'));
     const done = Promise.withResolvers<void>();
     this.#pending.push({ event, done });
-    this.#writing ??= this.#write().finally(() => {
-      this.#writing = undefined;
-    });
+    this.#writing ??= this.#write();
     return done.promise;
   }
 
@@ -119,6 +124,8 @@ export class EventSpool implements AsyncDisposable {
       }
       if (this.#count > this.#maxEvents) await this.#trim().catch(() => {});
     }
+    // Within the last look at what is pending: what comes after it begins another write.
+    this.#writing = undefined;
   }
 
   async #trim(): Promise<void> {

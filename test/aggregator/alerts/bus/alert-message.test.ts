@@ -1,6 +1,7 @@
+import { create } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { describe, expect, it } from 'vitest';
-import { AlertState, Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
+import { AcknowledgementSchema, AlertState, Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import {
   alertSubject,
   decodeAlert,
@@ -47,6 +48,25 @@ describe('of two owners', () => {
   it('the same transition is stored already', () => expect(judge(ours(3), theirs)).toBe('stored'));
   it('one that says the same again is a repeat', () =>
     expect(judge(ours(1, { updatedAt: timestampFromMs(START_MS + 9000) }), theirs)).toBe('repeat'));
+  // It has the time of the same sample: taken for stored, who works on an alert would be lost with the aggregator.
+  it('one that was acknowledged since is news', () => {
+    const acknowledged = create(AcknowledgementSchema, { by: 'ada', at: timestampFromMs(START_MS + 5000) });
+    const { updatedAt } = alertOf('0', 3);
+    expect(judge(ours(4, { state: AlertState.FIRING, acknowledged, updatedAt }), theirs)).toBe('publish');
+  });
+  // A new owner's first look at a GPU that is still hot: people would be told again of what somebody works on.
+  it('one that does not know of an acknowledgement takes none away, and of two the later counts', () => {
+    const at = (second: number) => ({
+      acknowledged: create(AcknowledgementSchema, {
+        by: 'ada',
+        at: timestampFromMs(START_MS + second * 1000),
+      }),
+    });
+    const known = standingOf(alertOf('0', 5, at(60)));
+    expect(judge(ours(1, { updatedAt: timestampFromMs(START_MS + 90_000) }), known)).toBe('repeat');
+    expect(judge(ours(3, at(50)), known)).toBe('repeat');
+    expect(judge(ours(3, at(70)), known)).toBe('publish');
+  });
   it('one with a newer sample is published though it counted less', () => {
     expect(judge(ours(2, { updatedAt: timestampFromMs(START_MS + 9000) }), theirs)).toBe('publish');
   });

@@ -83,6 +83,18 @@ describe('the spool', () => {
     );
   });
 
+  it('counts what it drops once, though it is asked to twice at a time', async () => {
+    await using temp = tempDir('spool');
+    const registry = createRegistry();
+    await using spool = await open(join(temp.path, 'spool'), { registry });
+    const old = Array.from({ length: 20 }, (_, i) => alertOf(String(i), 1));
+    await spool.append(old, START_MS, true);
+    await spool.append([alertOf('20', 1)], START_MS + 2 * DAY_MS, true);
+    await Promise.all([spool.trim(START_MS + 2 * DAY_MS), spool.trim(START_MS + 2 * DAY_MS)]);
+    expect(spool.waitingCount).toBe(1);
+    expect(await registry.metrics()).toContain('gpufleet_alert_spool_dropped_total{reason="unsent"} 20');
+  });
+
   it('forgets resolved states in time or over the limit, never one that fires', async () => {
     await using temp = tempDir('spool');
     await using spool = await open(join(temp.path, 'spool'), { maxStates: 2 });

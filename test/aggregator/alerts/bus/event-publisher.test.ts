@@ -86,3 +86,79 @@ it('events that wait for NATS are bounded: the oldest go, counted, and the aggre
   expect(Number(oldest!.event.id)).toBeGreaterThanOrEqual(5);
   expect(await registry.metrics()).toContain(`gpufleet_events_dropped_total ${2_005 - spool.count}`);
 });
+
+it('an event that comes the moment after a write is written too, and does not wait for the next one', async () => {
+  await using temp = tempDir('events');
+  const { spool } = await open(join(temp.path, 'events'));
+  await using _ = spool;
+  const event = (id: string): SpooledEvent => ({ subject: 's', id, body: '{}' });
+  await until(
+    () =>
+      spool
+        .append(event('a'))
+        .then(() => spool.append(event('b')))
+        .then(() => true),
+    {
+      timeoutMs: 5_000,
+      what: 'both are on disk',
+    },
+  );
+  expect(spool.count).toBe(2);
+});
+
+it('behind a disk that hangs a bounded number of events waits: the rest stays with its agents', async () => {
+  await using temp = tempDir('events');
+  const { spool } = await open(join(temp.path, 'events'));
+  await using _ = spool;
+  const event = (i: number): SpooledEvent => ({ subject: 's', id: String(i), body: '{}' });
+  // The first is in the write that is under way.
+  const taken = await Promise.allSettled(Array.from({ length: 10_003 }, (_, i) => spool.append(event(i))));
+  const refused = taken.filter((one) => one.status === 'rejected');
+  expect(refused.map((one) => (one.reason as { code: string }).code)).toEqual(['unavailable', 'unavailable']);
+  expect(spool.count).toBe(10_001);
+});
+
+it('what NATS does not take is tried again on the same connection, which may last for days', async () => {
+  await using temp = tempDir('events');
+  const { spool } = await open(join(temp.path, 'events'));
+  await using _ = spool;
+  const publisher = new EventPublisher(spool, silentLogger, 5);
+  let tries = 0;
+  publisher.begin(
+    sessionOf(() => {
+      if (++tries < 3) throw new Error('no leader');
+    }),
+  );
+  await publisher.publish(SOURCE, xidEvent(79, START_MS), false);
+  await until(() => spool.count === 0, { timeoutMs: 10_000, what: 'it is published' });
+  expect(tries).toBe(3);
+  publisher.end();
+});
+
+it('a session that begins while the spool is read gets every event, from the first on', async () => {
+  const events = [1, 2].map((seq) => ({ seq, event: { subject: `s${seq}`, id: '', body: '' } }));
+  const reads: PromiseWithResolvers<void>[] = [];
+  const spool = {
+    async after(seq: number) {
+      const read = Promise.withResolvers<void>();
+      reads.push(read);
+      await read.promise;
+      return events.filter((one) => one.seq > seq);
+    },
+    sent: async () => {},
+  } as unknown as EventSpool;
+  const publisher = new EventPublisher(spool, silentLogger);
+  const heard: string[] = [];
+  publisher.begin(sessionOf(() => heard.push('over')));
+  publisher.end();
+  publisher.begin(sessionOf((subject) => heard.push(subject)));
+  await until(
+    () => {
+      for (const read of reads) read.resolve();
+      return heard.length >= 2;
+    },
+    { timeoutMs: 10_000, what: 'both are published' },
+  );
+  expect(heard).toEqual(['s1', 's2']);
+  publisher.end();
+});
