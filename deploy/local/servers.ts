@@ -34,11 +34,25 @@ export const VMAGENT: ServerProgram = {
   pathInPackage: 'usr/bin/vmagent',
 };
 
+/** Evaluates rules over the store, once an interval: what the store's history is needed for, and a peer. */
+export const VMALERT: ServerProgram = {
+  names: ['vmalert', 'vmalert-prod'],
+  debianPackage: 'victoria-metrics',
+  pathInPackage: 'usr/bin/vmalert',
+};
+
 /** The other peer. Its web pages are in packages of their own, which nobody needs here. */
 export const PROMETHEUS: ServerProgram = {
   names: ['prometheus'],
   debianPackage: 'prometheus',
   pathInPackage: 'usr/bin/prometheus',
+};
+
+/** Takes our alerts over its API v2; its web pages are in a package of their own. */
+export const ALERTMANAGER: ServerProgram = {
+  names: ['prometheus-alertmanager', 'alertmanager'],
+  debianPackage: 'prometheus-alertmanager',
+  pathInPackage: 'usr/bin/prometheus-alertmanager',
 };
 
 /** A source of the agent's: what any Linux host runs. */

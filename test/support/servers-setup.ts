@@ -1,5 +1,6 @@
 import type { TestProject } from 'vitest/node';
 import {
+  ALERTMANAGER,
   type FoundServer,
   findNatsServer,
   findServer,
@@ -15,6 +16,7 @@ declare module 'vitest' {
     victoriaMetrics: FoundServer;
     natsServer: FoundServer;
     nodeExporter: FoundServer;
+    alertmanager: FoundServer;
     slurm: FoundSlurm;
   }
 }
@@ -26,6 +28,7 @@ export default async function setup(project: TestProject): Promise<void> {
   project.provide('victoriaMetrics', await findVictoriaMetrics(log));
   project.provide('natsServer', await findNatsServer(log));
   project.provide('nodeExporter', await findServer(NODE_EXPORTER, { log }));
+  project.provide('alertmanager', await findServer(ALERTMANAGER, { log }));
   project.provide('slurm', await findSlurm(log));
   // A peer of the benchmarks, which find it in the cache, or say that they skip it.
   await findServer(PROMETHEUS, { log });

@@ -20,6 +20,15 @@ export function hasNodeExporter(): boolean {
   return isThere('prometheus-node-exporter', inject('nodeExporter'));
 }
 
+/** As hasVictoriaMetrics, for Debian's prometheus-alertmanager. */
+export function hasAlertmanager(): boolean {
+  return isThere('prometheus-alertmanager', inject('alertmanager'));
+}
+
+export function alertmanagerBinary(): string {
+  return required('prometheus-alertmanager', inject('alertmanager'));
+}
+
 export function nodeExporterBinary(): string {
   return required('prometheus-node-exporter', inject('nodeExporter'));
 }
