@@ -1,4 +1,5 @@
 import { mkdir, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
 import { showAddress } from '#shared/config/values.ts';
 import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import { counter, createRegistry, type Registry } from '#shared/instruments/registry.ts';
@@ -19,12 +20,14 @@ import { GpuLedger } from './control/gpu-ledger.ts';
 import { ControlDesk, type DeskSettings } from './control-desk.ts';
 import { EventArbiter } from './event-arbiter.ts';
 import { freshTicks } from './expose/fresh-ticks.ts';
+import { CommandRunner } from './orders/command-runner.ts';
 import { Recorder } from './recorder.ts';
 import { SourceSet } from './source-set.ts';
 import { Uplink, type UplinkOptions } from './uplink/uplink.ts';
 
 export interface AgentOptions {
-  readonly config: Pick<AgentConfig, 'cluster' | 'external_labels' | 'aggregators' | 'buffer'>;
+  readonly config: Pick<AgentConfig, 'cluster' | 'external_labels' | 'aggregators' | 'buffer'> &
+    Partial<Pick<AgentConfig, 'commands' | 'tls'>>;
   readonly directory: string;
   readonly node: string;
   readonly machineId: string;
@@ -60,6 +63,7 @@ export class Agent implements AsyncDisposable {
     this.#sources.states.some(({ name, state }) => name === source && state === 'reading'),
   );
   readonly #sources: SourceSet;
+  readonly #commands: CommandRunner | undefined;
 
   private constructor(
     options: AgentOptions,
@@ -74,7 +78,9 @@ export class Agent implements AsyncDisposable {
     this.identity = Object.entries({ ...config.external_labels, cluster: config.cluster, node }).sort(
       ([a], [b]) => (a < b ? -1 : 1),
     );
+    this.#commands = this.#commandRunner();
     this.#uplink = new Uplink({
+      commands: this.#commands,
       aggregators: config.aggregators.map(showAddress),
       credentials: options.credentials,
       token: options.token,
@@ -182,7 +188,28 @@ export class Agent implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#sources[Symbol.asyncDispose]();
+    await this.#commands?.[Symbol.asyncDispose]();
     await this.#buffer[Symbol.asyncDispose]();
+  }
+
+  /** Only where both sides show a certificate: an aggregator that anybody could play must not have anything run. */
+  #commandRunner(): CommandRunner | undefined {
+    const { config, directory, node, clock, logger } = this.#options;
+    const { commands = {}, tls } = config;
+    if (Object.keys(commands).length === 0) return undefined;
+    if (tls?.cert === undefined || tls.key === undefined) {
+      logger.warn('commands are configured and will be refused: they need tls with cert and key');
+      return undefined;
+    }
+    return new CommandRunner({
+      commands,
+      node,
+      file: join(directory, 'commands.json'),
+      passwd: '/etc/passwd',
+      clock,
+      logger,
+      onEvent: (event) => void this.#recorder.event(event),
+    });
   }
 
   #sourceSet(collectors: readonly Collector[]): SourceSet {

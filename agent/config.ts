@@ -7,6 +7,7 @@ import { LOG_LEVELS } from '#shared/logging/logger.ts';
 import { collectorsSchema } from './collect/collector-settings.ts';
 import { DEFAULT_DATA_DIR } from './control-socket.ts';
 import { isPasswordHash } from './expose/password.ts';
+import { commandsSchema } from './orders/settings.ts';
 
 const path = v.pipe(v.string('must be a path'), v.minLength(1, 'must not be empty'));
 
@@ -90,6 +91,8 @@ export const agentConfigSchema = v.strictObject({
     }),
     {},
   ),
+  /** What an aggregator may have this agent run, by name; only over mutual TLS. */
+  commands: v.optional(commandsSchema, {}),
   log_level: v.optional(v.picklist(LOG_LEVELS, `must be one of ${LOG_LEVELS.join(', ')}`), 'info'),
 });
 

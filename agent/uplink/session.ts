@@ -1,6 +1,8 @@
 import { create } from '@bufbuild/protobuf';
 import {
   type Ack,
+  type CommandRequest,
+  type CommandResult,
   type Hello,
   RecordSchema,
   type Replay,
@@ -38,6 +40,7 @@ export interface SessionEvents {
   welcome(welcome: Welcome): void;
   ack(ack: Ack): void;
   replay(replay: Replay): void;
+  command(request: CommandRequest): void;
   sent(lane: Lane, records: number, bytes: number): void;
 }
 
@@ -111,6 +114,8 @@ export class Session {
         if (this.#draining && this.#idle()) this.#stream.end();
       } else if (message.case === 'replay') {
         this.#events.replay(message.value);
+      } else if (message.case === 'commandRequest') {
+        this.#events.command(message.value);
       }
     } catch (error) {
       this.#fail(error);
@@ -127,6 +132,12 @@ export class Session {
   sendStatus(status: Status): void {
     if (this.#draining) return;
     this.#stream.send(create(StreamRequestSchema, { message: { case: 'status', value: status } }));
+  }
+
+  /** Says what became of a command that the aggregator asked for. */
+  sendCommandResult(value: CommandResult): void {
+    if (this.#draining) return;
+    this.#stream.send(create(StreamRequestSchema, { message: { case: 'commandResult', value } }));
   }
 
   /** Gives up a stream that owes an answer for too long: a half-open connection must not hold the samples. */

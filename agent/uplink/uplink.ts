@@ -2,6 +2,9 @@ import { create } from '@bufbuild/protobuf';
 import type { ChannelCredentials } from '@grpc/grpc-js';
 import {
   type Ack,
+  CommandOutcome,
+  type CommandRequest,
+  CommandResultSchema,
   type Hello,
   HelloSchema,
   type Replay,
@@ -27,6 +30,23 @@ import type { LiveRecord, ReadRecord, RecordSource } from './record-source.ts';
 import { Session } from './session.ts';
 import { uplinkMetrics } from './uplink-metrics.ts';
 
+/** What became of a command, as the uplink passes it on. */
+interface CommandReply {
+  readonly outcome: 'running' | 'succeeded' | 'failed' | 'timed_out' | 'interrupted' | 'refused' | 'busy';
+  readonly status: number;
+  readonly output: string;
+}
+
+/** What an aggregator may have this agent do. */
+export interface CommandDesk {
+  readonly names: readonly string[];
+  /** Never rejects; `onRunning` is called first where the command runs. */
+  run(
+    ask: { readonly id: string; readonly name: string; readonly values: Readonly<Record<string, string>> },
+    onRunning: () => void,
+  ): Promise<CommandReply>;
+}
+
 /** Versions of the protocol that this agent speaks. */
 export const PROTOCOL_VERSION = 2;
 const OLDEST_PROTOCOL_VERSION = 1;
@@ -42,11 +62,23 @@ export interface UplinkOptions {
     'cluster' | 'node' | 'machineId' | 'bootId' | 'agentVersion' | 'externalLabels'
   >;
   readonly source: RecordSource;
+  /** Undefined where commands are not to be taken: none are listed, or the stream is no mutual TLS. */
+  readonly commands?: CommandDesk | undefined;
   readonly clock: Clock;
   readonly random: () => number;
   readonly logger: Logger;
   readonly registry: Registry;
 }
+
+const COMMAND_OUTCOMES = {
+  running: CommandOutcome.RUNNING,
+  succeeded: CommandOutcome.SUCCEEDED,
+  failed: CommandOutcome.FAILED,
+  timed_out: CommandOutcome.TIMED_OUT,
+  interrupted: CommandOutcome.INTERRUPTED,
+  refused: CommandOutcome.REFUSED,
+  busy: CommandOutcome.BUSY,
+} as const;
 
 /** Backfill is read and sent in pieces of this size, so that a live tick never waits behind more. */
 const BACKFILL_READ_BYTES = 64 * 1024;
@@ -220,6 +252,7 @@ export class Uplink {
       welcome: (welcome) => this.#welcomed(address, welcome),
       ack: (ack) => this.#acked(ack),
       replay: (replay) => this.#replay(replay),
+      command: (request) => void this.#command(session!, request),
       sent: (lane, records, bytes) => {
         this.#metrics.sentRecords.inc({ lane }, records);
         this.#metrics.sentBytes.inc({ lane }, bytes);
@@ -249,6 +282,7 @@ export class Uplink {
       protocolVersion: PROTOCOL_VERSION,
       oldestProtocolVersion: OLDEST_PROTOCOL_VERSION,
       wallTimeUnixMs: BigInt(clock.now()),
+      commands: [...(this.#options.commands?.names ?? [])],
       runs: source.runs.map((run) => ({
         id: run.id,
         firstSequence: BigInt(run.first),
@@ -256,6 +290,24 @@ export class Uplink {
         cleanEnd: run.cleanEnd,
       })),
     });
+  }
+
+  /** The result goes to the stream that asked, or nowhere: whoever wants it then asks again. */
+  async #command(session: Session, { id, name, arguments: values }: CommandRequest): Promise<void> {
+    const { commands } = this.#options;
+    const tell = ({ outcome, status, output }: CommandReply): void => {
+      if (this.#session === session)
+        session.sendCommandResult(
+          create(CommandResultSchema, { id, outcome: COMMAND_OUTCOMES[outcome], status, output }),
+        );
+    };
+    const refused =
+      'this agent takes no commands on this stream: it needs commands, and tls with cert and key';
+    tell(
+      commands
+        ? await commands.run({ id, name, values }, () => tell({ outcome: 'running', status: -1, output: '' }))
+        : { outcome: 'refused', status: -1, output: refused },
+    );
   }
 
   #welcomed(address: string, welcome: Welcome): void {

@@ -23,6 +23,7 @@ import { FrameDecoder } from '#shared/wire/frame-decoder.ts';
 import { eventFromWire, lossFromWire } from '#shared/wire/record.ts';
 import { AckBox } from './ack-box.ts';
 import { type AdmissionLimits, admitHello, DictionaryTable } from './admission.ts';
+import { AgentCommands, away, type CommandAnswer, type CommandOrder, refused } from './agent-commands.ts';
 import type { IngestMetrics } from './ingest-metrics.ts';
 import type { IngestSink, Outcome, Peer, ReplayOrder } from './ingest-sink.ts';
 import { RateLimit } from './rate-limit.ts';
@@ -35,6 +36,8 @@ const OLDEST_PROTOCOL_VERSION = 1;
 const MAX_TICKS = 600;
 /** A stream with this many windows unaccepted does not keep to what Welcome said. */
 const WINDOWS_TOLERATED = 4;
+/** Commands that an agent may name. */
+const MAX_COMMANDS = 64;
 /** What a record under way costs beside its bytes. */
 const RECORD_COST_BYTES = 100;
 
@@ -66,6 +69,8 @@ export interface AgentStreamOptions {
   readonly shard: string;
   /** Node that the stream's credential is bound to, or undefined. */
   readonly boundNode: string | undefined;
+  /** Both sides have shown a certificate: commands may be sent. */
+  readonly mutual?: boolean;
   readonly address: string;
   readonly clock: Clock;
   readonly timeBounds: () => TimeBounds;
@@ -99,6 +104,7 @@ export class AgentStream {
   /** Monotonic ms of the last acknowledgement. */
   #acknowledgedAt = 0;
   #closed = false;
+  #commands: AgentCommands | undefined;
   /** Monotonic ms of the newest record. */
   lastRecordAt: number;
 
@@ -129,7 +135,7 @@ export class AgentStream {
         pendingSamples: Number(message.value.pendingSamples),
         samplesPerSecond: message.value.samplesPerSecond,
       });
-    }
+    } else if (message.case === 'commandResult') this.#commands?.answer(message.value);
     // Another kind of message is a later version's: it is not needed to understand the rest.
   }
 
@@ -141,6 +147,16 @@ export class AgentStream {
         message: { case: 'replay', value: replayToWire(order, this.#options.clock.now()) },
       }),
     );
+  }
+
+  /** Has the agent run a command of its list. Never rejects. */
+  async command(order: CommandOrder, signal: AbortSignal): Promise<CommandAnswer> {
+    if (this.#closed || !this.#commands) return away('its stream is not open yet');
+    if (!this.#options.mutual)
+      return refused(
+        'its stream is not mutual TLS: commands need ingest.tls.ca, and a certificate of the agent',
+      );
+    return await this.#commands.ask(order, signal);
   }
 
   /** Whether the agent has heard of the store within the last `ms`. */
@@ -171,6 +187,7 @@ export class AgentStream {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#ackTimer);
+    this.#commands?.close();
     if (this.#peer) this.#options.sink.disconnected(this.#peer);
   }
 
@@ -194,6 +211,9 @@ export class AgentStream {
     };
     this.#options.onHello(this, peer);
     this.#peer = peer;
+    this.#commands = new AgentCommands(hello.commands.slice(0, MAX_COMMANDS), (value) =>
+      this.#options.send(create(StreamResponseSchema, { message: { case: 'commandRequest', value } })),
+    );
     sink.connected(peer);
     this.#options.send(
       create(StreamResponseSchema, {

@@ -18,6 +18,7 @@ import type { Registry } from '#shared/instruments/registry.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import { type AdmissionLimits, DEFAULT_LIMITS } from './admission.ts';
+import { away, type CommandAnswer, type CommandOrder } from './agent-commands.ts';
 import { AgentStream, type TimeBounds } from './agent-stream.ts';
 import { decodeRequest } from './decode-request.ts';
 import { type IngestMetrics, ingestMetrics } from './ingest-metrics.ts';
@@ -175,6 +176,21 @@ export class IngestServer implements AsyncDisposable {
     return asked;
   }
 
+  /**
+   * Has the agent of a node run a command of its list, once for each id, over mutual TLS only. Never rejects: at the
+   * signal it says where the command stands, and a repeat with the same id finds what became of it.
+   */
+  async command(
+    cluster: string,
+    node: string,
+    order: CommandOrder,
+    signal: AbortSignal,
+  ): Promise<CommandAnswer> {
+    const held = this.#nodes.get(keyOf(cluster, node));
+    if (!held) return away('its agent is not connected to this aggregator');
+    return await held.stream.command(order, signal);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#status);
     this.announce();
@@ -268,6 +284,8 @@ export class IngestServer implements AsyncDisposable {
         ),
       spans: this.#spans,
       boundNode: credential.node,
+      // A client's certificate is asked for, and then checked, only where there is a CA: see serverCredentials.
+      mutual: credential.node !== undefined && call.getAuthContext().sslPeerCertificate !== undefined,
       address: call.getPeer(),
       metrics: this.#metrics,
       send: (response) => {
@@ -327,7 +345,11 @@ export class IngestServer implements AsyncDisposable {
 }
 
 function nodeKey({ source }: Peer): string {
-  return `${source.cluster}\n${source.node}`;
+  return keyOf(source.cluster, source.node);
+}
+
+function keyOf(cluster: string, node: string): string {
+  return `${cluster}\n${node}`;
 }
 
 function statusOf(error: unknown): Partial<StatusObject> & { code: status; details: string } {

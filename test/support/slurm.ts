@@ -100,6 +100,19 @@ export class SlurmCluster implements AsyncDisposable {
     return this.run('sinfo', '--noheader', '--Node', '--format=%T');
   }
 
+  /** Ends slurmctld as a crash would; slurmd and jobs go on. */
+  async killController(): Promise<void> {
+    const at = this.#children.findIndex(({ name }) => name === 'slurmctld');
+    const [controller] = this.#children.splice(at, 1);
+    await controller!.kill9();
+  }
+
+  /** Starts it again on the state that it left; resolves when it answers. */
+  async startController(): Promise<void> {
+    await this.#start('slurmctld', '-D', '-f', join(this.folder, 'slurm.conf'));
+    await this.until('slurmctld answers', async () => (await this.nodeState()) !== '');
+  }
+
   async until(what: string, predicate: () => Promise<boolean>): Promise<void> {
     await until(predicate, {
       timeoutMs: READY_TIMEOUT_MS,
