@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Address } from '#shared/config/values.ts';
 import { describeError } from '#shared/errors/fleet-error.ts';
@@ -6,18 +5,20 @@ import { gauge, type Registry } from '#shared/instruments/registry.ts';
 import { supervise } from '#shared/lifecycle/supervise.ts';
 import { aborted, repeat } from '#shared/lifecycle/wait.ts';
 import type { Logger } from '#shared/logging/logger.ts';
+import type { Source } from '#shared/model/block.ts';
 import type { Clock } from '#shared/model/clock.ts';
-import { isTransition } from './alerts/alert-change.ts';
-import { AlertEngine } from './alerts/alert-engine.ts';
+import type { FleetEvent } from '#shared/model/event.ts';
+import { alertingInputs } from './alerting-inputs.ts';
+import { Alerting } from './alerts/alerting.ts';
 import { type AlertBus, createAlertBus } from './alerts/bus/alert-bus.ts';
 import { openAlertSpool } from './alerts/bus/alert-spool.ts';
 import { EventSpool } from './alerts/bus/event-spool.ts';
-import { readNatsCredentials } from './alerts/bus/nats-credentials.ts';
+import { natsAccess } from './alerts/bus/nats-access.ts';
 import type { NatsLinkOptions } from './alerts/bus/nats-link.ts';
 import { StreamLink } from './alerts/bus/stream-link.ts';
 import { toSubject } from './alerts/bus/subject.ts';
-import type { RuleSet } from './alerts/rules/rules.ts';
-import { parseRules } from './alerts/rules/rules-file.ts';
+import { DependencyWatch } from './alerts/watchdog/dependency-watch.ts';
+import { Heartbeat, type Pulse } from './alerts/watchdog/heartbeat.ts';
 import { Assessment } from './assessment.ts';
 import type { AggregatorConfig } from './config.ts';
 import { AssetBook } from './enrich/asset-book.ts';
@@ -32,6 +33,7 @@ import { Replays } from './ledger/replays.ts';
 import { RunWatch } from './ledger/run-watch.ts';
 import type { Shelf } from './ledger/shelf.ts';
 import { openLevelShelf } from './level-shelf.ts';
+import { NodeMarks } from './node-marks.ts';
 import { Pipeline } from './pipeline.ts';
 import { Publishing } from './publish/publishing.ts';
 import type { HealthView } from './query/health-view.ts';
@@ -48,9 +50,8 @@ import { tickContext } from './tick-context.ts';
 import { Validation } from './validate/validation.ts';
 import { readStoredHealth } from './warm-start.ts';
 
-const SHIPPED_RULES = new URL('./alerts/rules/default-rules.yaml', import.meta.url);
-/** Expiry of alerts is looked at this often. */
-const ADVANCE_EVERY_MS = 1_000;
+/** Whether the store or NATS is away. */
+const DEPENDENCIES_LOOK_MS = 1_000;
 /** How late a moment of the derived grid may be noticed. */
 const DERIVE_LOOK_MS = 500;
 /** Whether the assets file changed. */
@@ -72,13 +73,15 @@ export interface AggregatorOptions {
  * sink: streams end, what is held is written, and only then do the bus and the spool close.
  */
 export class Aggregator implements AsyncDisposable {
-  readonly alerts: AlertEngine;
+  readonly alerting: Alerting;
   readonly bus: AlertBus;
   readonly assessment: Assessment;
   readonly healthView: HealthView;
   readonly latest: LatestTable;
   readonly store: StoreLink;
   readonly lists: FleetLists;
+  readonly #heartbeat: Heartbeat;
+  readonly #dependencies: DependencyWatch;
   readonly #runs: RunWatch;
   readonly #options: AggregatorOptions;
   readonly #ingest: IngestServer;
@@ -94,7 +97,8 @@ export class Aggregator implements AsyncDisposable {
     this.#options = options;
     this.#ingest = ingest;
     this.#stack = stack;
-    this.alerts = parts.alerts;
+    this.alerting = parts.alerting;
+    this.#heartbeat = parts.heartbeat;
     this.bus = parts.bus;
     this.assessment = parts.assessment;
     this.healthView = parts.healthView;
@@ -102,12 +106,17 @@ export class Aggregator implements AsyncDisposable {
     this.latest = parts.latest;
     this.lists = parts.lists;
     this.#runs = parts.runs;
+    this.#dependencies = new DependencyWatch({
+      ...{ shard: options.config.shard, clock: options.clock },
+      states: () => dependenciesOf(parts.bus, parts.store),
+      onEvent: parts.onEvent,
+    });
     this.#derived = new DerivedSeries(
       (block) => parts.store.write(block),
       options.logger,
       options.registry,
       // Rules on scores and states.
-      (block) => parts.alerts.evaluate(block),
+      (block) => parts.alerting.evaluate(block),
     );
   }
 
@@ -115,19 +124,11 @@ export class Aggregator implements AsyncDisposable {
   static async open(options: AggregatorOptions): Promise<Aggregator> {
     const { config, clock, random, logger, registry } = options;
     await using stack = new AsyncDisposableStack();
-    const rules = await loadRules(config, logger);
     const spool = stack.use(await openAlertSpool(join(config.data_dir, 'alerts'), { logger, registry }));
     const events = stack.use(await EventSpool.open(join(config.data_dir, 'events'), { logger, registry }));
-    const nats = await natsOptions(config);
+    const nats = natsOptions(config);
     const bus = stack.use(
       await createAlertBus({ nats, spool, events, clock, logger, registry, ...streamsOf(config) }),
-    );
-    const alerts = new AlertEngine({ rules: rules.rules, clock, registry });
-    alerts.restore(await bus.lastStates());
-    stack.use(
-      alerts.subscribe((alert, change) => {
-        if (isTransition(change)) bus.publish(alert);
-      }),
     );
     const latest = new LatestTable({ clock, registry });
     const shelf = stack.use(
@@ -139,7 +140,12 @@ export class Aggregator implements AsyncDisposable {
     stack.defer(() => runs.flush());
     const orders = await Replays.open({ shelf, clock });
     // What the store finds out concerns stages that stand before it: they are there when it first speaks.
-    const later: { links?: StoreCalls; concluded?: Pipeline['concluded'] } = {};
+    const later: {
+      links?: StoreCalls;
+      concluded?: Pipeline['concluded'];
+      alerting?: Alerting;
+      ingest?: IngestServer;
+    } = {};
     const canary = await rememberedCanary(shelf, options);
     const store = stack.use(openStore(options, canary, () => later.links));
     const letters = await DeadLetters.open({
@@ -171,8 +177,26 @@ export class Aggregator implements AsyncDisposable {
       );
       stack.defer(() => publishing.close());
     }
+    const marks = new NodeMarks({
+      ...{ assessment, latest, clock },
+      onCleared: ({ cluster, node }, by, why) => void later.alerting?.nodeCleared(cluster, node, by, why),
+    });
+    const own: Source = { cluster: config.cluster, node: '', externalLabels: [] };
+    const onEvent = (event: FleetEvent): void => later.concluded?.(own, event);
+    const alerting = stack.use(
+      await Alerting.open({
+        ...alertingInputs({
+          ...{ assets: assessment.assets, latest, marks, clock, logger },
+          ingest: () => later.ingest,
+        }),
+        ...{ files: config.alerts, nats, bus, clock, random, logger, registry },
+        ...{ shelf, shard: config.shard, replicas: config.nats?.replicas ?? 1 },
+        onEvent,
+      }),
+    );
+    later.alerting = alerting;
     const pipeline = new Pipeline({
-      ...{ alerts, bus, assessment, validation, publishing, latest, store },
+      ...{ alerts: alerting, bus, assessment, validation, publishing, latest, store },
       ...{ ledger, runs, orders, clock, logger, registry },
     });
     later.concluded = (source, event) => pipeline.concluded(source, event);
@@ -188,13 +212,21 @@ export class Aggregator implements AsyncDisposable {
         registry,
       }),
     );
+    later.ingest = ingest;
     const replay = async (what: Parameters<Replays['request']>[0]) => {
       const order = await orders.request(what);
       return { id: order.id, agents: ingest.replay(order, what.node) };
     };
     later.links = {
       announce: () => ingest.announce(),
-      deadLetter: ({ sampleCount, ...letter }) => letters.add({ ...letter, samples: sampleCount }),
+      deadLetter: async ({ sampleCount, ...letter }) => {
+        await letters.add({ ...letter, samples: sampleCount });
+        const { cluster, node, status, series } = letter;
+        const source = { cluster, node, externalLabels: [] };
+        const facts = { type: 'dead_letter', timestampMs: clock.now(), gpu: '', gpuUuid: '' };
+        // Of thousands one alert: each is in the list of dead letters, and none of them is an event of its own.
+        alerting.event(source, { ...facts, text: series, attributes: { status: String(status) } }, false);
+      },
       lost: ({ cluster, node, ...loss }) =>
         pipeline.lost({ cluster, node }, `store/${loss.reason}/${loss.fromMs}-${loss.toMs}`, loss),
       replay: async (need) => void (await replay(need)),
@@ -206,8 +238,20 @@ export class Aggregator implements AsyncDisposable {
       replay: ({ fromMs, toMs, node, comment }) =>
         replay({ fromMs, toMs, reason: comment || 'asked for by an operator', ...(node !== '' && { node }) }),
     };
-    const healthView = createHealthView(assessment, validation, latest, clock);
-    const parts: Parts = { alerts, bus, assessment, healthView, latest, store, lists, runs };
+    const healthView = createHealthView(assessment, validation, latest, marks, clock);
+    const heartbeat = stack.use(heartbeatOf(options, alerting, bus, store, latest));
+    const parts: Parts = {
+      alerting,
+      heartbeat,
+      bus,
+      assessment,
+      healthView,
+      latest,
+      store,
+      lists,
+      runs,
+      onEvent,
+    };
     return new Aggregator(options, parts, ingest, stack.move());
   }
 
@@ -220,12 +264,15 @@ export class Aggregator implements AsyncDisposable {
     const { nats, reason } = this.bus.status();
     const notes = [...this.store.status.notes];
     if (nats === 'disconnected') notes.push(`NATS is away (${reason}): alerts wait in the spool`);
+    notes.push(...this.alerting.fileFaults);
     return notes;
   }
 
   async run(signal: AbortSignal): Promise<void> {
     await supervise(signal, [
-      (inner) => repeat(ADVANCE_EVERY_MS, inner, () => this.alerts.advance(this.#options.clock.now())),
+      (inner) => this.alerting.run(inner),
+      (inner) => this.#heartbeat.run(inner),
+      (inner) => repeat(DEPENDENCIES_LOOK_MS, inner, () => this.#dependencies.look()),
       (inner) => repeat(FLUSH_EVERY_MS, inner, () => this.#flushRuns()),
       (inner) => this.assessment.run(inner),
       (inner) => repeat(ASSETS_LOOK_MS, inner, () => void this.#reloadAssets()),
@@ -291,7 +338,8 @@ function publishingOf({ config, clock, registry }: AggregatorOptions, assets: As
 }
 
 interface Parts {
-  readonly alerts: AlertEngine;
+  readonly alerting: Alerting;
+  readonly heartbeat: Heartbeat;
   readonly bus: AlertBus;
   readonly assessment: Assessment;
   readonly healthView: HealthView;
@@ -299,6 +347,33 @@ interface Parts {
   readonly store: StoreLink;
   readonly lists: FleetLists;
   readonly runs: RunWatch;
+  /** Of this aggregator itself. */
+  readonly onEvent: (event: FleetEvent) => void;
+}
+
+function dependenciesOf(bus: AlertBus, store: StoreLink): Pick<Pulse, 'nats' | 'store'> {
+  const { nats } = bus.status();
+  return { nats: nats === 'off' ? 'off' : nats === 'connected' ? 'ok' : 'away', store: store.state };
+}
+
+function heartbeatOf(
+  { config, clock, logger, registry }: AggregatorOptions,
+  alerting: Alerting,
+  bus: AlertBus,
+  store: StoreLink,
+  latest: LatestTable,
+): Heartbeat {
+  return new Heartbeat({
+    ...{ settings: config.alerts.heartbeat, cluster: config.cluster, shard: config.shard },
+    ...{ clock, logger, registry },
+    pulse: () => ({
+      ...dependenciesOf(bus, store),
+      waiting: bus.status().waiting,
+      lookedMs: alerting.lookedMs,
+      nodes: latest.connectedCount,
+    }),
+    publish: (subject, body) => bus.tell(subject, body),
+  });
 }
 
 /** What the store calls. */
@@ -309,24 +384,8 @@ interface StoreCalls {
   readonly replay: VictoriaMetricsOptions['onReplay'];
 }
 
-async function loadRules({ alerts }: AggregatorConfig, logger: Logger): Promise<RuleSet> {
-  const file = alerts.rules ?? SHIPPED_RULES;
-  const name = alerts.rules ?? 'the shipped rules';
-  const rules = parseRules(await readFile(file, 'utf8'), name);
-  for (const warning of rules.warnings) logger.warn({ rules: name }, warning);
-  logger.info(
-    { rules: rules.rules.map((rule) => rule.name), disabled: rules.disabled },
-    'alert rules loaded',
-  );
-  return rules;
-}
-
-async function natsOptions({
-  nats,
-}: AggregatorConfig): Promise<Omit<NatsLinkOptions, 'logger' | 'random'> | undefined> {
-  if (!nats) return undefined;
-  if (nats.credentials === undefined) return { servers: nats.servers };
-  return { servers: nats.servers, credentials: await readNatsCredentials(nats.credentials) };
+function natsOptions({ nats }: AggregatorConfig): Omit<NatsLinkOptions, 'logger' | 'random'> | undefined {
+  return nats && { servers: nats.servers, credentials: natsAccess(nats) };
 }
 
 function streamsOf({ nats }: AggregatorConfig) {

@@ -5,6 +5,7 @@ import { address, httpUrl, identityName } from '#shared/config/values.ts';
 import { describeError } from '#shared/errors/fleet-error.ts';
 import { LOG_LEVELS } from '#shared/logging/logger.ts';
 import { exposureFault } from '#shared/security/exposure.ts';
+import { heartbeatSettings } from './alerts/watchdog/heartbeat-settings.ts';
 import { detectionSettings } from './health/detect/detection-settings.ts';
 import { publishSettings } from './publish/settings.ts';
 import { StoreAccess, type StoreAccessSettings } from './store/store-access.ts';
@@ -96,15 +97,29 @@ export const aggregatorConfigSchema = v.strictObject({
         v.minLength(1, 'must name at least one'),
         v.maxLength(100),
       ),
-      /** A file with NATS credentials (.creds). */
+      /** One of these at most: a .creds file, the seed of an nkey, user and password, a token. */
       credentials: v.optional(path),
+      nkey_file: v.optional(path),
+      user: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(256))),
+      password_file: v.optional(path),
+      token_file: v.optional(path),
+      /** When given, even empty, nothing is said to a server without TLS. */
+      tls: v.optional(
+        v.strictObject({ ca: v.optional(path), cert: v.optional(path), key: v.optional(path) }),
+      ),
       replicas: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(5)), 1),
     }),
   ),
   alerts: v.optional(
     v.strictObject({
-      /** Rules file; the shipped one where not set. */
+      /** Rules file, or a folder of them; the shipped one where not set. Read again when it changes. */
       rules: v.optional(path),
+      /** Whom to tell: routes, receivers, inhibitions. Nobody where not set. */
+      notify: v.optional(path),
+      /** What to do about critical alerts. Nothing where not set. */
+      actions: v.optional(path),
+      /** The dead man's switch; the beat on NATS is always there. */
+      heartbeat: v.optional(heartbeatSettings, {}),
     }),
     {},
   ),

@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import { AlertState } from '#proto/gpufleet/alert/v1/alert_pb.ts';
+import { type Alert, AlertState } from '#proto/gpufleet/alert/v1/alert_pb.ts';
 import {
   type DeadLetter as DeadLetterMessage,
   DeadLetterSchema,
@@ -16,7 +16,6 @@ import {
   SampleState,
 } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
-import type { Clock } from '#shared/model/clock.ts';
 import { labelOf } from '#shared/model/dictionary.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import type { AlertEngine } from './alerts/alert-engine.ts';
@@ -24,6 +23,7 @@ import type { HealthEngine } from './health/health-engine.ts';
 import type { DeadLetter, DeadLetters } from './ledger/dead-letters.ts';
 import type { Ledger } from './ledger/ledger.ts';
 import { type LedgerEntry, sumOfSamples } from './ledger/ledger-entry.ts';
+import type { AlertingView } from './query/alerting-view.ts';
 import type { FleetView, GpuRow, NodeRow, ReplayQuery, SampleRow } from './query/fleet-view.ts';
 import type { HealthView } from './query/health-view.ts';
 import {
@@ -63,19 +63,28 @@ export interface FleetLists {
   readonly statusOf: (cluster: string, node: string) => NodeStatus | undefined;
 }
 
+/** Alerts, and what is done about them. */
+export interface AlertAccess {
+  readonly engine: AlertEngine;
+  readonly view: AlertingView;
+  shown(alert: Alert): Alert;
+  resolve: FleetView['resolveAlert'];
+}
+
 /** Live table, health, alerts and ledger as one answer: the only place where they meet for a query. */
 export function createFleetView(
   latest: LatestTable,
-  alerts: AlertEngine,
+  access: AlertAccess,
   health: HealthEngine,
-  clock: Clock,
   lists: FleetLists,
   healthView: HealthView,
 ): FleetView {
+  const { engine: alerts } = access;
   // One for each query, which its rows share.
   const answers = (node?: LatestNode): Answers => new Answers(alerts, health, lists, node);
   return {
     health: healthView,
+    alerting: access.view,
     nodes() {
       const shared = answers();
       return latest.nodes().map((node) => new NodeOfFleet(node, shared));
@@ -90,7 +99,8 @@ export function createFleetView(
     },
     alerts: () => alerts.alerts(),
     alert: (id) => alerts.get(id),
-    resolveAlert: (id, comment) => alerts.resolve(id, comment, clock.now()),
+    shown: (alert) => access.shown(alert),
+    resolveAlert: (...order) => access.resolve(...order),
     subscribe: (listener) => alerts.subscribe((alert) => listener(alert)),
     losses({ node, reason, fromMs, toMs }) {
       const entries = lists.ledger.list({

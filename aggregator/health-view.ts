@@ -20,7 +20,6 @@ import {
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import type { Source } from '#shared/model/block.ts';
 import type { Clock } from '#shared/model/clock.ts';
-import type { FleetEvent } from '#shared/model/event.ts';
 import type { Assessment } from './assessment.ts';
 import type { Anomaly } from './health/detect/anomaly.ts';
 import type { GpuScore } from './health/health-engine.ts';
@@ -28,6 +27,7 @@ import type { Pattern } from './health/patterns/pattern.ts';
 import { type GroupHealth, type GroupKind, rollUp } from './health/rollup.ts';
 import { NODE_STATES, type NodeState, type OperatorState } from './health/states/operator-state.ts';
 import type { TransitionEntry } from './health/states/transition.ts';
+import type { NodeMarks } from './node-marks.ts';
 import type { HealthView } from './query/health-view.ts';
 import type { LatestTable } from './store/latest.ts';
 import type { Rejection } from './validate/rejection-table.ts';
@@ -45,14 +45,15 @@ export function createHealthView(
   assessment: Assessment,
   validation: Validation,
   latest: LatestTable,
+  marks: NodeMarks,
   clock: Clock,
 ): HealthView {
-  const { health, detection, operators } = assessment;
+  const { health, detection } = assessment;
   // One that is drained is often off: its mark is all that is known of it after a restart.
   const nodeNamed = (name: string, action: string): Source => {
     const { source } = latest.node(name) ?? {};
     if (source) return source;
-    const marked = operators.list().find(({ node }) => node === name);
+    const marked = marks.list().find(({ node }) => node === name);
     if (marked) return { cluster: marked.cluster, node: name, externalLabels: [] };
     throw new FleetError(
       'not_found',
@@ -96,20 +97,16 @@ export function createHealthView(
       samples: validation.rejected(node === '' ? undefined : node).map(rejectedMessage),
       totals: validation.totals(),
     }),
-    marks: () => operators.list().map(markMessage),
+    marks: () => marks.list().map(markMessage),
     async mark({ node, mark, why, by, untilMs }) {
       const source = nodeNamed(node, 'mark');
       if (!(NODE_STATES as readonly string[]).includes(mark))
         throw new FleetError('invalid_input', `Cannot mark: it must be one of ${NODE_STATES.join(', ')}`);
       const told = { state: mark as NodeState, by, why, ...(untilMs !== undefined && { untilMs }) };
-      const set = markMessage(await operators.set(source, told));
-      assessment.tell(source, markEvent(mark, why, by, clock.now()));
-      return set;
+      return markMessage(await marks.set(source, told));
     },
     async unmark(node, why, by) {
-      const source = nodeNamed(node, 'unmark');
-      await operators.clear(source);
-      assessment.tell(source, markEvent('', why, by, clock.now()));
+      await marks.clear(nodeNamed(node, 'unmark'), why, by);
     },
     clear(uuid, cause, why, by): GpuHealth {
       const gpu = latest.gpu(uuid);
@@ -265,11 +262,6 @@ function markMessage({ cluster, node, state, by, why, sinceMs, untilMs }: Operat
 }
 
 /** `mark` is empty where it was taken away. */
-function markEvent(mark: string, why: string, by: string, timestampMs: number): FleetEvent {
-  const text = mark === '' ? `the node is no longer marked: ${why}` : `the node is marked ${mark}: ${why}`;
-  return { type: 'node_mark', timestampMs, gpu: '', gpuUuid: '', text, attributes: { mark, by } };
-}
-
 function clearingEvent(
   gpu: string,
   gpuUuid: string,

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command } from 'commander';
+import { FleetError } from '#shared/errors/fleet-error.ts';
 import { processMetrics } from '#shared/instruments/process-metrics.ts';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import { runMain } from '#shared/lifecycle/run-main.ts';
@@ -13,6 +14,8 @@ import {
 import { TokenFile } from '#shared/security/tokens.ts';
 import packageJson from '../package.json' with { type: 'json' };
 import { Aggregator } from './aggregator.ts';
+import { alertAccess } from './alerting-view.ts';
+import { checkFiles } from './alerts/check-files.ts';
 import { type AggregatorConfig, loadAggregatorConfig } from './config.ts';
 import { createFleetView } from './fleet-view.ts';
 import type { Credential } from './ingest/ingest-server.ts';
@@ -25,7 +28,10 @@ const command = new Command('gpufleet-aggregator')
   )
   .version(packageJson.version)
   .option('--config <file>', 'YAML file; every setting is in README.md')
-  .option('--check-config', 'say what is wrong with the configuration, and exit (0 good, 2 not)')
+  .option(
+    '--check-config',
+    'say what is wrong with the configuration and the files of alerts that it names, and exit (0 good, 2 not)',
+  )
   .addHelpText(
     'after',
     `
@@ -39,12 +45,17 @@ const options = command.opts<{ config?: string; checkConfig?: boolean }>();
 
 await runMain(process, async (signal) => {
   const config = await loadAggregatorConfig(options.config, process.env);
-  if (options.checkConfig) {
-    process.stdout.write('the configuration is good\n');
-    return;
-  }
+  if (options.checkConfig) return checkAlertFiles(config);
   await run(config, signal);
 });
+
+/** The configuration itself has been read: what is left is what it names. */
+async function checkAlertFiles({ alerts }: AggregatorConfig): Promise<void> {
+  const faults = await checkFiles(alerts);
+  for (const fault of faults.slice(0, -1)) process.stderr.write(`${fault}\n`);
+  if (faults.length > 0) throw new FleetError('invalid_config', faults.at(-1)!);
+  process.stdout.write('the configuration is good\n');
+}
 
 async function run(config: AggregatorConfig, signal: AbortSignal): Promise<void> {
   const logger = createLogger('gpufleet-aggregator', config.log_level);
@@ -69,9 +80,8 @@ async function run(config: AggregatorConfig, signal: AbortSignal): Promise<void>
     tls: apiTls,
     view: createFleetView(
       aggregator.latest,
-      aggregator.alerts,
+      alertAccess(aggregator.alerting, systemClock),
       aggregator.assessment.health,
-      systemClock,
       aggregator.lists,
       aggregator.healthView,
     ),

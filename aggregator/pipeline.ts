@@ -5,7 +5,7 @@ import type { Block, BlockSpan, Source } from '#shared/model/block.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import type { Loss } from '#shared/model/loss.ts';
-import type { AlertEngine } from './alerts/alert-engine.ts';
+import type { Alerting } from './alerts/alerting.ts';
 import type { AlertBus } from './alerts/bus/alert-bus.ts';
 import type { Assessment } from './assessment.ts';
 import { withAssets } from './enrich/event-context.ts';
@@ -27,7 +27,7 @@ import type { Validation } from './validate/validation.ts';
 
 export interface PipelineStages {
   readonly latest: LatestTable;
-  readonly alerts: AlertEngine;
+  readonly alerts: Pick<Alerting, 'evaluate' | 'event'>;
   readonly bus: AlertBus;
   readonly assessment: Assessment;
   readonly validation: Validation;

@@ -50,6 +50,21 @@ export async function watchAlerts(
   }
 }
 
+/** `gpufleet ack <id>` */
+export async function acknowledge(
+  { alerting, output }: CommandContext,
+  id: string,
+  { comment, withdraw = false }: { readonly comment: string; readonly withdraw?: boolean },
+): Promise<void> {
+  const { alert } = await alerting.acknowledgeAlert({ id, comment, withdraw });
+  if (output.json) return writeJson(output, { alert: alert && jsonOf(AlertSchema, alert) });
+  output.write(
+    withdraw
+      ? `${id} is no longer acknowledged\n`
+      : `${id} is acknowledged: no reminders until it fires anew\n`,
+  );
+}
+
 /** `gpufleet alerts resolve <id>` */
 export async function resolveAlert(
   { client, output }: CommandContext,
@@ -94,5 +109,12 @@ function alertLine(alert: Alert, paint: CommandContext['output']['paint']): stri
 }
 
 function stateOf(alert: Alert): string {
-  return `${alertState(alert.state)}${alert.suppressed ? ' (silent)' : ''}${alert.late ? ' (late)' : ''}`;
+  const marks = [
+    alert.acknowledged && `acknowledged by ${alert.acknowledged.by || 'an operator'}`,
+    alert.silencedBy.length > 0 && 'silenced',
+    alert.inhibitedBy.length > 0 && 'inhibited',
+    alert.suppressed && 'silent',
+    alert.late && 'late',
+  ].filter(Boolean);
+  return marks.length === 0 ? alertState(alert.state) : `${alertState(alert.state)} (${marks.join(', ')})`;
 }

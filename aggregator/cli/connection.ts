@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { type Client, Code, ConnectError, createClient } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
+import { AlertService } from '#proto/gpufleet/alert/v1/alert_service_pb.ts';
 import { FleetService } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { HealthService } from '#proto/gpufleet/health/v1/health_service_pb.ts';
 import { FleetError } from '#shared/errors/fleet-error.ts';
@@ -12,6 +13,7 @@ export type HealthClient = Client<typeof HealthService>;
 export interface Clients {
   readonly client: FleetClient;
   readonly health: HealthClient;
+  readonly alerting: Client<typeof AlertService>;
 }
 
 export interface ConnectionOptions {
@@ -44,7 +46,11 @@ export function connect({ server, token, tokenFile, ca, timeoutMs }: ConnectionO
       },
     ],
   });
-  return { client: createClient(FleetService, transport), health: createClient(HealthService, transport) };
+  return {
+    client: createClient(FleetService, transport),
+    health: createClient(HealthService, transport),
+    alerting: createClient(AlertService, transport),
+  };
 }
 
 /** A file with a bare token, or a token file of an aggregator: then the first operator's, else the first. */

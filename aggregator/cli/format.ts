@@ -14,7 +14,7 @@ export const healthDimension = namesOf(HealthDimension);
 export const sampleState = namesOf(SampleState);
 
 /** The name of an enum's value in small letters; `unknown` for one that is not set or of a later version. */
-function namesOf(values: Readonly<Record<string, number>>): (value: number | undefined) => string {
+export function namesOf(values: Readonly<Record<string, number>>): (value: number | undefined) => string {
   const names = new Map(Object.entries(values).map(([name, value]) => [value, name.toLowerCase()]));
   return (value = 0) => (value === 0 ? 'unknown' : (names.get(value) ?? 'unknown'));
 }

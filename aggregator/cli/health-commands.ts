@@ -1,16 +1,17 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type AnomalyOptions, anomalies, type InjectOptions, inject } from './anomalies.ts';
 import { type ClearOptions, clear, type MarkOptions, mark, marks, unmark } from './marks.ts';
-import { endOf } from './moment.ts';
 import type { CommandContext } from './output.ts';
 import { patterns, rejected } from './patterns.ts';
 import { health, type ScopeOptions } from './scope-health.ts';
 import { STATES, type TransitionOptions, transitions } from './transitions.ts';
 
 /** What main.ts lends: running a command, and reading its options. */
-interface Tools {
+export interface Tools {
   run(command: (context: CommandContext) => Promise<void>): Promise<void>;
   moment(text: string): number;
+  /** A time that is to come. */
+  ending(text: string): number;
   count(text: string): number;
 }
 
@@ -20,17 +21,8 @@ function positive(text: string): number {
   return value;
 }
 
-function ending(text: string): number {
-  const ms = endOf(text, Date.now());
-  if (ms === undefined)
-    throw new InvalidArgumentError(
-      'must be a time such as 2026-01-31T12:00:00Z, or how long from now: 90m, 2h, 3d',
-    );
-  return ms;
-}
-
 /** The commands about health, of `gpufleet`. */
-export function addHealthCommands(program: Command, { run, moment, count }: Tools): void {
+export function addHealthCommands(program: Command, { run, moment, ending, count }: Tools): void {
   const limit = () => new Option('--limit <n>', 'at most so many rows').argParser(count);
   const why = () => new Option('--why <text>', 'the reason, for the record').makeOptionMandatory();
 

@@ -2,6 +2,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { parseDuration } from '#shared/config/values.ts';
 import packageJson from '../../package.json' with { type: 'json' };
+import { addAlertingCommands } from './alerting-commands.ts';
 import { type AlertOptions, alerts, resolveAlert, SEVERITIES, watchAlerts } from './alerts.ts';
 import { connect, EXIT, exitCodeOf, sentenceOf } from './connection.ts';
 import { type DeadLetterFilter, deadLetters, replayDeadLetters } from './dead-letters.ts';
@@ -10,10 +11,11 @@ import { gpu } from './gpu.ts';
 import { gpus } from './gpus.ts';
 import { addHealthCommands } from './health-commands.ts';
 import { type LossOptions, losses } from './losses.ts';
-import { momentOf } from './moment.ts';
+import { endOf, momentOf } from './moment.ts';
 import { nodes } from './nodes.ts';
 import type { CommandContext, Output } from './output.ts';
 import { type ReplayOptions, replay } from './replay.ts';
+import { addRulesCommands } from './rules-commands.ts';
 import { top } from './top.ts';
 
 interface GlobalOptions {
@@ -41,6 +43,14 @@ const moment = (text: string): number => {
   if (ms === undefined)
     throw new InvalidArgumentError(
       'must be a time such as 2026-01-31T12:00:00Z, or how long ago: 90s, 2h, 7d',
+    );
+  return ms;
+};
+const ending = (text: string): number => {
+  const ms = endOf(text, Date.now());
+  if (ms === undefined)
+    throw new InvalidArgumentError(
+      'must be a time such as 2026-01-31T12:00:00Z, or how long from now: 90m, 2h, 3d',
     );
   return ms;
 };
@@ -72,6 +82,10 @@ Examples:
   gpufleet alerts --active --severity critical
   gpufleet alerts --watch --json | jq .summary
   gpufleet alerts resolve 5f0c... --comment "fan replaced" --token-file ~/.gpufleet-token
+  gpufleet ack 5f0c... --comment "on it"
+  gpufleet silence node=gpu-017 'rule=~gpu-.*' --until 4h --why "fan on order"
+  gpufleet actions --state awaiting_approval
+  gpufleet audit --node gpu-017 --since 7d
   gpufleet losses --since 24h
   gpufleet replay --from 2h --comment "store restored from its backup"
   gpufleet dead-letters
@@ -186,7 +200,9 @@ program
   )
   .action(({ interval }: { interval: number }) => run((context) => top(context, interval)));
 
-addHealthCommands(program, { run, moment, count });
+addHealthCommands(program, { run, moment, ending, count });
+addAlertingCommands(program, { run, moment, ending, count });
+addRulesCommands(program, { run });
 
 await program.parseAsync(process.argv);
 

@@ -9,6 +9,7 @@ import {
 import { createServer as createTcp, type Server, type Socket } from 'node:net';
 import { createContextValues } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
+import { AlertService } from '#proto/gpufleet/alert/v1/alert_service_pb.ts';
 import { FleetService } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { HealthService } from '#proto/gpufleet/health/v1/health_service_pb.ts';
 import { Health } from '#proto/grpc/health/v1/health_pb.ts';
@@ -19,6 +20,7 @@ import { counter, type Registry } from '#shared/instruments/registry.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { ListenerTls } from '#shared/security/listener-tls.ts';
 import { AlertWatches } from './alert-watch.ts';
+import { alertingService } from './alerting-service.ts';
 import { type AccessOptions, AccessRules, accessInterceptor, authorizationKey, nameOf } from './callers.ts';
 import { crossOriginHeaders, PREFLIGHT_HEADERS } from './cross-origin.ts';
 import { fleetService } from './fleet-service.ts';
@@ -83,11 +85,12 @@ export class ApiServer implements AsyncDisposable {
       help: 'Requests by kind (rpc, rest, other) and HTTP status class.',
       labelNames: ['kind', 'status'],
     });
-    const services = [FleetService, HealthService, Health, ServerReflection];
+    const services = [FleetService, HealthService, AlertService, Health, ServerReflection];
     this.#rpc = connectNodeAdapter({
       routes: (router) => {
         router.service(FleetService, fleetService(options.view, new AlertWatches(options.view)));
         router.service(HealthService, fleetHealthService(options.view.health));
+        router.service(AlertService, alertingService(options.view.alerting));
         router.service(Health, healthService(services));
         router.service(ServerReflection, reflectionService(services));
       },

@@ -1,4 +1,5 @@
 import { Code, ConnectError, createContextKey, type Interceptor } from '@connectrpc/connect';
+import { AlertService } from '#proto/gpufleet/alert/v1/alert_service_pb.ts';
 import { FleetService } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { HealthService } from '#proto/gpufleet/health/v1/health_service_pb.ts';
 import { Health } from '#proto/grpc/health/v1/health_pb.ts';
@@ -60,6 +61,14 @@ const WRITES = new Set<string>(
     HealthService.method.unmarkNode,
     HealthService.method.clearGpu,
     HealthService.method.injectAnomaly,
+    AlertService.method.acknowledgeAlert,
+    AlertService.method.setSilence,
+    AlertService.method.expireSilence,
+    AlertService.method.reloadRules,
+    AlertService.method.resendNotifications,
+    AlertService.method.approveAction,
+    AlertService.method.rejectAction,
+    AlertService.method.undoAction,
   ].map(({ name }) => name),
 );
 

@@ -14,7 +14,7 @@ import {
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import { filterAlerts } from './alert-filter.ts';
 import type { AlertWatches } from './alert-watch.ts';
-import { answer, toConnectError } from './callers.ts';
+import { answer, callerKey, toConnectError } from './callers.ts';
 import type { FleetView, GpuRow } from './fleet-view.ts';
 import { listDeadLetters, listLosses, replayDeadLetters, requestReplay, timeOf } from './loss-requests.ts';
 import { pageOf } from './paging.ts';
@@ -74,7 +74,7 @@ export function fleetService(view: FleetView, watches: AlertWatches): ServiceImp
     listAlerts: ({ pageSize, pageToken, ...filter }) =>
       answer(() => {
         const page = pageOf(filterAlerts(view.alerts(), filter), (alert) => alert.id, pageSize, pageToken);
-        return create(ListAlertsResponseSchema, { ...page, alerts: page.rows });
+        return create(ListAlertsResponseSchema, { ...page, alerts: page.rows.map((row) => view.shown(row)) });
       }),
     async *watchAlerts({ onlyChanges, ...filter }, { signal }) {
       try {
@@ -86,8 +86,12 @@ export function fleetService(view: FleetView, watches: AlertWatches): ServiceImp
         throw toConnectError(error);
       }
     },
-    resolveAlert: ({ id, comment }) =>
-      answer(() => create(ResolveAlertResponseSchema, { alert: resolveAlert(view, id, comment) })),
+    resolveAlert: ({ id, comment }, { values }) =>
+      answer(async () =>
+        create(ResolveAlertResponseSchema, {
+          alert: await resolveAlert(view, id, comment, values.get(callerKey)),
+        }),
+      ),
     listLosses: ({ node, reason, from, to, ...page }) =>
       answer(() =>
         listLosses(view, { node, reason, fromMs: timeOf(from, 'from'), toMs: timeOf(to, 'to') }, page),
@@ -102,16 +106,16 @@ export function fleetService(view: FleetView, watches: AlertWatches): ServiceImp
 }
 
 /** Resolves for an operator. Throws `not_found`, or `invalid_input` for an alert that is not active. */
-export function resolveAlert(view: FleetView, id: string, comment: string): Alert {
+export async function resolveAlert(view: FleetView, id: string, comment: string, by: string): Promise<Alert> {
   if (comment.length > MAX_COMMENT)
     throw new FleetError(
       'invalid_input',
       `Cannot resolve: the comment is longer than ${MAX_COMMENT} characters`,
     );
-  const outcome = view.resolveAlert(id, comment);
+  const outcome = await view.resolveAlert(id, comment, by);
   if (outcome === 'not_found')
     throw new FleetError('not_found', `Cannot resolve alert ${id.slice(0, 64)}: there is no such alert`);
   if (outcome === 'not_active')
     throw new FleetError('invalid_input', `Cannot resolve alert ${id}: it is not active`);
-  return view.alert(id)!;
+  return view.shown(view.alert(id)!);
 }

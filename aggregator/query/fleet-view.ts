@@ -8,6 +8,7 @@ import type {
   NodeState,
 } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import type { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
+import type { AlertingView } from './alerting-view.ts';
 import type { HealthView } from './health-view.ts';
 
 /**
@@ -16,12 +17,19 @@ import type { HealthView } from './health-view.ts';
  */
 export interface FleetView {
   readonly health: HealthView;
+  readonly alerting: AlertingView;
   nodes(): readonly NodeRow[];
   node(name: string): NodeRow | undefined;
   gpu(uuid: string): GpuRow | undefined;
   alerts(): Iterable<Alert>;
   alert(id: string): Alert | undefined;
-  resolveAlert(id: string, comment: string): 'resolved' | 'suppressed' | 'not_found' | 'not_active';
+  /** An alert with what mutes it now, for who is to read it. */
+  shown(alert: Alert): Alert;
+  resolveAlert(
+    id: string,
+    comment: string,
+    by: string,
+  ): Promise<'resolved' | 'suppressed' | 'not_found' | 'not_active'>;
   /** Calls with each transition until disposed. */
   subscribe(listener: (alert: Alert) => void): Disposable;
   /** Entries of the loss ledger that match, newest first, and the samples of all of them. */

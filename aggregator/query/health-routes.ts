@@ -13,7 +13,6 @@ import {
   ListTransitionsResponseSchema,
   MarkNodeResponseSchema,
 } from '#proto/gpufleet/health/v1/health_service_pb.ts';
-import { FleetError } from '#shared/errors/fleet-error.ts';
 import { enumValue } from './alert-filter.ts';
 import {
   ANY_STATE,
@@ -28,7 +27,7 @@ import {
   unmarkNode,
 } from './health-requests.ts';
 import { parseTime } from './loss-requests.ts';
-import { fieldsOf, json, PAGE, pageIn, type Route, timeIn, wrongBody } from './rest-route.ts';
+import { fieldsOf, flag, json, PAGE, pageIn, type Route, timeIn, wrongBody } from './rest-route.ts';
 
 /** The REST paths of HealthService: its messages as JSON, field names as in proto/. */
 export const HEALTH_ROUTES: readonly Route[] = [
@@ -86,7 +85,7 @@ export const HEALTH_ROUTES: readonly Route[] = [
           {
             node: query.get('node') ?? '',
             gpuUuid: query.get('gpu_uuid') ?? '',
-            includeEnded: flag(query.get('include_ended')),
+            includeEnded: flag(query.get('include_ended'), 'include_ended'),
           },
           pageIn(query),
         ),
@@ -179,10 +178,4 @@ function textsOf(body: unknown, names: readonly string[]): Record<string, string
       return [name, value];
     }),
   );
-}
-
-function flag(text: string | null): boolean {
-  if (text === null || text === 'false') return false;
-  if (text === 'true') return true;
-  throw new FleetError('invalid_input', 'Cannot use include_ended: it must be true or false');
 }

@@ -50,6 +50,12 @@ export function pageIn(query: URLSearchParams) {
   return { pageSize: sizeOf(query), pageToken: tokenOf(query) };
 }
 
+export function flag(text: string | null, parameter: string): boolean {
+  if (text === null || text === 'false') return false;
+  if (text === 'true') return true;
+  throw new FleetError('invalid_input', `Cannot use ${parameter}: it must be true or false`);
+}
+
 /** 0 where it is not given; `pageOf` refuses what is too large. */
 export function sizeOf(query: URLSearchParams): number {
   const text = query.get('page_size');

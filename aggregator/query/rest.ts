@@ -13,6 +13,7 @@ import {
 } from '#proto/gpufleet/fleet/v1/fleet_pb.ts';
 import { type ErrorCode, FleetError } from '#shared/errors/fleet-error.ts';
 import { ACTIVE, enumValue, filterAlerts } from './alert-filter.ts';
+import { ALERTING_ROUTES } from './alerting-routes.ts';
 import type { Access } from './callers.ts';
 import { resolveAlert } from './fleet-service.ts';
 import type { FleetView, NodeRow } from './fleet-view.ts';
@@ -110,8 +111,8 @@ const FLEET_ROUTES: readonly Route[] = [
     path: /^\/api\/v1\/alerts\/([^/]+)\/resolve$/,
     access: 'write',
     parameters: [],
-    answer: (view, [id], { body }) => ({
-      alert: json(AlertSchema, resolveAlert(view, id!, commentOf(body))),
+    answer: async (view, [id], { body, by }) => ({
+      alert: json(AlertSchema, await resolveAlert(view, id!, commentOf(body), by)),
     }),
   },
   {
@@ -160,7 +161,7 @@ const FLEET_ROUTES: readonly Route[] = [
   },
 ];
 
-const ROUTES = [...FLEET_ROUTES, ...HEALTH_ROUTES];
+const ROUTES = [...FLEET_ROUTES, ...HEALTH_ROUTES, ...ALERTING_ROUTES];
 
 export interface MatchedRoute {
   readonly access: Access;
@@ -276,7 +277,8 @@ function alertsPage(view: FleetView, states: readonly AlertState[], query: URLSe
     minSeverity: severity === null ? 0 : enumValue<Severity>(Severity, severity, 'severity'),
   });
   const page = pageOf(alerts, (alert) => alert.id, sizeOf(query), tokenOf(query));
-  return json(ListAlertsResponseSchema, create(ListAlertsResponseSchema, { ...page, alerts: page.rows }));
+  const shown = page.rows.map((alert) => view.shown(alert));
+  return json(ListAlertsResponseSchema, create(ListAlertsResponseSchema, { ...page, alerts: shown }));
 }
 
 function nodeOf(view: FleetView, name: string): NodeRow {

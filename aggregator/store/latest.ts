@@ -161,6 +161,18 @@ export class LatestTable {
     return this.#byName.get(name);
   }
 
+  /** Nodes whose agents are connected. */
+  get connectedCount(): number {
+    let count = 0;
+    for (const { connected } of this.#nodes.values()) if (connected) count++;
+    return count;
+  }
+
+  /** The one node of that name in a cluster. */
+  find(cluster: string, node: string): LatestNode | undefined {
+    return this.#nodes.get(nodeKey({ cluster, node }));
+  }
+
   gpu(uuid: string): LatestGpu | undefined {
     return this.#byUuid.get(uuid)?.gpus.find((gpu) => gpu.uuid === uuid);
   }
@@ -315,6 +327,6 @@ class NodeEntry implements LatestNode {
   }
 }
 
-function nodeKey({ cluster, node }: Source): string {
+function nodeKey({ cluster, node }: Pick<Source, 'cluster' | 'node'>): string {
   return `${cluster}\n${node}`;
 }

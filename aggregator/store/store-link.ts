@@ -26,6 +26,8 @@ export interface StoreLinkStatus {
 /** Where samples go for good; also what admission must know about it. */
 export interface StoreLink extends AsyncDisposable {
   readonly status: StoreLinkStatus;
+  /** Whether it takes samples; `off` where there is none. */
+  readonly state: 'ok' | 'away' | 'off';
   /** Timestamps that it would keep, Unix ms: a 2xx is no promise for others. */
   readonly timeBounds: { readonly minMs: number; readonly maxMs: number };
   /** Reads the block during the call; resolves when the store has answered. Never rejects. */
@@ -143,6 +145,10 @@ export class VictoriaMetricsLink implements StoreLink {
     this.#gauges(registry);
   }
 
+  get state(): 'ok' | 'away' {
+    return this.#writer.available ? 'ok' : 'away';
+  }
+
   get status(): StoreLinkStatus {
     const facts = this.#watch.facts;
     const notes: string[] = [];
@@ -247,6 +253,7 @@ export class VictoriaMetricsLink implements StoreLink {
 
 /** Without a store: live state, health and alerts work, history does not. Accepted is all there is. */
 export class NoStore implements StoreLink {
+  readonly state = 'off';
   readonly #epoch: bigint;
   readonly #clock: Clock;
 

@@ -7,7 +7,7 @@ import type { Source } from '#shared/model/block.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import { AlertEngine } from '../../aggregator/alerts/alert-engine.ts';
 import { parseRules } from '../../aggregator/alerts/rules/rules-file.ts';
-import { createFleetView, type FleetLists } from '../../aggregator/fleet-view.ts';
+import { type AlertAccess, createFleetView, type FleetLists } from '../../aggregator/fleet-view.ts';
 import { HealthEngine } from '../../aggregator/health/health-engine.ts';
 import { DeadLetters } from '../../aggregator/ledger/dead-letters.ts';
 import { Ledger } from '../../aggregator/ledger/ledger.ts';
@@ -23,6 +23,7 @@ import {
   xidEvent,
 } from './alerts/block-of.ts';
 import { FakeShelf } from './ledger/open-shelf.ts';
+import { FakeAlerting } from './query/fake-alerting.ts';
 import { FakeHealth } from './query/fake-health.ts';
 
 const SHIPPED = new URL('../../aggregator/alerts/rules/default-rules.yaml', import.meta.url);
@@ -33,6 +34,14 @@ const NO_LISTS: FleetLists = {
   replay: () => Promise.resolve({ id: '', agents: 0 }),
   statusOf: () => undefined,
 };
+
+/** As the aggregator gives it, without what mutes alerts. */
+const accessOf = (engine: AlertEngine, clock: ManualClock): AlertAccess => ({
+  engine,
+  view: new FakeAlerting(),
+  shown: (alert) => alert,
+  resolve: async (id, comment) => engine.resolve(id, comment, clock.now()),
+});
 
 function viewOf() {
   const clock = new ManualClock();
@@ -50,7 +59,7 @@ function viewOf() {
     clockSkewSeconds: 0.5,
   });
   return {
-    view: createFleetView(latest, alerts, health, clock, NO_LISTS, new FakeHealth()),
+    view: createFleetView(latest, accessOf(alerts, clock), health, NO_LISTS, new FakeHealth()),
     latest,
     source,
     alerts,
@@ -167,7 +176,7 @@ test('GPUs are sorted by their key whatever their names are: no page skips one',
   expect(seen).toEqual(['GPU-0', 'GPU-a', 'GPU-b', 'GPU-c', 'GPU-9', 'GPU-10']);
 });
 
-test('alerts are counted for their GPU and node, told to subscribers, and resolved by an operator', () => {
+test('alerts are counted for their GPU and node, told to subscribers, and resolved by an operator', async () => {
   const { view, latest, source, alerts } = viewOf();
   latest.apply(blockOf(DICTIONARY, START_MS, [90, 60, 5, 80, 300, 1, 250, 0.5], { source }));
   const heard: string[] = [];
@@ -180,10 +189,10 @@ test('alerts are counted for their GPU and node, told to subscribers, and resolv
   expect(view.gpu('GPU-0')!.message().firingAlerts).toBe(1);
   expect(view.gpu('GPU-1')!.message().firingAlerts).toBe(0);
   subscription[Symbol.dispose]();
-  expect(view.resolveAlert(alert!.id, 'replaced')).not.toBe('not_found');
+  expect(await view.resolveAlert(alert!.id, 'replaced', 'mina')).not.toBe('not_found');
   expect(heard, 'nothing after the end of the subscription').toHaveLength(1);
-  expect(view.resolveAlert(alert!.id, 'again')).toBe('not_active');
-  expect(view.resolveAlert('none', '')).toBe('not_found');
+  expect(await view.resolveAlert(alert!.id, 'again', 'mina')).toBe('not_active');
+  expect(await view.resolveAlert('none', '', '')).toBe('not_found');
   expect(view.node('a')!.message().firingAlerts).toBe(0);
 });
 
@@ -246,7 +255,7 @@ test('losses and dead letters come as they are kept, newest first, and a node sa
     statusOf: (cluster, node) =>
       cluster === 'east' && node === 'a' ? { oldestUndurableMs: 5_000, pendingSamples: 1.6 } : undefined,
   };
-  const view = createFleetView(latest, alerts, health, clock, lists, new FakeHealth());
+  const view = createFleetView(latest, accessOf(alerts, clock), health, lists, new FakeHealth());
   const loss = {
     fromMs: 1,
     toMs: 2,

@@ -3,7 +3,10 @@ import { describe, expect, it } from 'vitest';
 import { HealthState } from '#proto/gpufleet/health/v1/health_pb.ts';
 import { HealthScope, InjectAnomalyRequestSchema } from '#proto/gpufleet/health/v1/health_service_pb.ts';
 import { createRegistry } from '#shared/instruments/registry.ts';
+import type { Clock } from '#shared/model/clock.ts';
+import type { Assessment } from '../../aggregator/assessment.ts';
 import { createHealthView } from '../../aggregator/health-view.ts';
+import { NodeMarks } from '../../aggregator/node-marks.ts';
 import { LatestTable } from '../../aggregator/store/latest.ts';
 import { Validation } from '../../aggregator/validate/validation.ts';
 import { blockOf, dictionaryOf, gpuLabels, series } from './alerts/block-of.ts';
@@ -32,9 +35,13 @@ async function viewed({ unseen = false } = {}) {
     latest.apply(block);
     return block;
   };
-  const view = () => createHealthView(node.assessment, validation, latest, clock);
+  const view = () =>
+    createHealthView(node.assessment, validation, latest, marksOf(node.assessment, latest, clock), clock);
   return { node, view, validation, clock, [Symbol.asyncDispose]: () => node[Symbol.asyncDispose]() };
 }
+
+const marksOf = (assessment: Assessment, latest: LatestTable, clock: Clock): NodeMarks =>
+  new NodeMarks({ assessment, latest, clock, onCleared: () => {} });
 
 const order = (of: { readonly uuid?: string; readonly node?: string; readonly gpu?: string }) =>
   create(InjectAnomalyRequestSchema, of);
@@ -152,12 +159,9 @@ describe('what an operator orders', () => {
     expect(view().marks()).toHaveLength(1);
 
     await node.restart(60);
-    const gone = createHealthView(
-      node.assessment,
-      bed.validation,
-      new LatestTable({ clock: node.clock, registry: createRegistry() }),
-      node.clock,
-    );
+    const empty = new LatestTable({ clock: node.clock, registry: createRegistry() });
+    const marks = marksOf(node.assessment, empty, node.clock);
+    const gone = createHealthView(node.assessment, bed.validation, empty, marks, node.clock);
     await gone.unmark('n', 'the fan turns', 'ben');
     expect(gone.marks()).toEqual([]);
     await expect(gone.unmark('n', 'again', 'ben')).rejects.toThrow(/no agent of that name was seen/);

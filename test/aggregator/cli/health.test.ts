@@ -73,14 +73,14 @@ function plainOf({ $typeName: _, ...fields }: Gpu): object {
 
 class LoudView extends FakeView {
   override readonly health = new LoudHealth();
-  shown: Partial<Omit<Gpu, '$typeName' | 'health'>> & { health?: object } = {};
+  of: Partial<Omit<Gpu, '$typeName' | 'health'>> & { health?: object } = {};
 
   override gpu(uuid: string) {
     const row = super.gpu(uuid);
     return (
       row && {
         ...row,
-        message: () => create(GpuSchema, { ...plainOf(row.message()), ...this.shown } as never),
+        message: () => create(GpuSchema, { ...plainOf(row.message()), ...this.of } as never),
       }
     );
   }
@@ -302,7 +302,7 @@ describe('health on the command line, against the API', () => {
       { dimension: HealthDimension.POWER, score: 0, coverage: 0 },
     ];
     const cost = { dimension: HealthDimension.RELIABILITY, signal: 'xid', points: 90 };
-    view.shown = {
+    view.of = {
       model: `H100${CLEARS_SCREEN}`,
       labels: { rack: 'r7' },
       health: {
@@ -334,7 +334,7 @@ describe('health on the command line, against the API', () => {
       samples: [{ state: 'SAMPLE_STATE_PRESENT' }, {}],
     });
 
-    view.shown = {};
+    view.of = {};
     expect((await gpufleet('gpu', 'GPU-node-1-0')).output).toMatch(/\nhealth unknown\n/);
   });
 });

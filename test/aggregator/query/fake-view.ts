@@ -32,11 +32,13 @@ import type {
   NodeRow,
   ReplayQuery,
 } from '../../../aggregator/query/fleet-view.ts';
+import { FakeAlerting } from './fake-alerting.ts';
 import { FakeHealth } from './fake-health.ts';
 
 /** Nodes of two GPUs with two series each, and alerts that a test puts in. */
 export class FakeView implements FleetView {
   readonly health = new FakeHealth();
+  readonly alerting = new FakeAlerting();
   readonly names: readonly string[];
   readonly table = new Map<string, Alert>();
   readonly listeners = new Set<(alert: Alert) => void>();
@@ -67,8 +69,15 @@ export class FakeView implements FleetView {
     return this.table.get(id);
   }
 
+  shown(alert: Alert): Alert {
+    return { ...alert, silencedBy: [...alert.silencedBy, ...this.silenced] };
+  }
+
+  /** Ids of silences that cover every alert. */
+  silenced: readonly string[] = [];
+
   /** The comment decides: "still hot" keeps the alert suppressed. */
-  resolveAlert(id: string, comment: string): ReturnType<FleetView['resolveAlert']> {
+  async resolveAlert(id: string, comment: string): ReturnType<FleetView['resolveAlert']> {
     const alert = this.table.get(id);
     if (!alert) return 'not_found';
     if (alert.state !== AlertState.FIRING) return 'not_active';

@@ -10,6 +10,7 @@ import {
 } from '@connectrpc/connect-node';
 import { credentials, makeGenericClientConstructor } from '@grpc/grpc-js';
 import { expect, test } from 'vitest';
+import { AlertService } from '#proto/gpufleet/alert/v1/alert_service_pb.ts';
 import {
   FleetService,
   ListNodesRequestSchema,
@@ -146,6 +147,7 @@ test('reflection: grpcurl finds the services and a descriptor that parses, with 
   expect(list.value.service.map(({ name }) => name)).toEqual([
     FleetService.typeName,
     HealthService.typeName,
+    AlertService.typeName,
     Health.typeName,
     ServerReflection.typeName,
   ]);
