@@ -1,4 +1,5 @@
 import { configDefaults, defineConfig } from 'vitest/config';
+import { LongFirst } from './test/support/long-first.ts';
 
 /** `npm run test:all` sets this: the long tests too. */
 const all = process.env.GPUFLEET_TESTS === 'all';
@@ -11,6 +12,7 @@ export default defineConfig({
     // Processes, not threads: native modules (LevelDB, snappy) and signals behave as they do in the product.
     pool: 'forks',
     maxWorkers: 2,
+    sequence: { sequencer: LongFirst },
     testTimeout: 60_000,
     hookTimeout: 60_000,
     teardownTimeout: 20_000,

@@ -1,6 +1,7 @@
 import { accuracy } from './accuracy/accuracy.ts';
 import type { BenchCase } from './bench-case.ts';
 import { agent } from './macro/agent.ts';
+import { alert } from './macro/alert.ts';
 import { catchup } from './macro/catchup.ts';
 import { e2e } from './macro/e2e.ts';
 import { ingest } from './macro/ingest.ts';
@@ -25,6 +26,7 @@ export const CASES: readonly BenchCase[] = [
   e2e,
   catchup,
   agent,
+  alert,
   peers,
   accuracy,
   tickStream,

@@ -32,6 +32,8 @@ export interface PacedStreamsOptions {
   /** The first series of the trace's dictionary: 50 are one GPU. */
   readonly series: number;
   readonly intervalMs: number;
+  /** Names of the nodes begin with this, `node-` where not given. */
+  readonly names?: string;
   /** Frames that are made beforehand: the load ends with them. */
   readonly ticks: number;
   readonly bench: Omit<BenchOptions, 'log'>;
@@ -67,13 +69,13 @@ serve<PacedStreamsRequest>(async (request) => {
 });
 
 async function start(options: PacedStreamsOptions): Promise<void> {
-  const { streams, port, intervalMs, ticks, bench } = options;
+  const { streams, port, intervalMs, ticks, bench, names = 'node-' } = options;
   const trace = loadTrace('1s', { ...bench, log: () => {} });
   const dictionary = firstSeries(trace.dictionary, options.series, intervalMs);
   const opened: PacedStream[] = [];
   for (let from = 0; from < streams; from += OPENING_AT_ONCE) {
     const some = Array.from({ length: Math.min(OPENING_AT_ONCE, streams - from) }, (_, i) =>
-      PacedStream.open(port, `node-${from + i}`, dictionary),
+      PacedStream.open(port, `${names}${from + i}`, dictionary),
     );
     opened.push(...(await Promise.all(some)));
   }

@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { stringify } from 'yaml';
+import { alertmanagerCommand } from '../../deploy/local/alertmanager.ts';
 import { Child } from '../../deploy/local/child.ts';
 import type { FoundServer } from '../../deploy/local/servers.ts';
 import { until } from '../../deploy/local/until.ts';
@@ -21,14 +22,16 @@ const LOOPBACK = { listen: '127.0.0.1', control: '127.0.0.1' };
 const READY_TIMEOUT_MS = 30_000;
 const ROOT = resolve(import.meta.dirname, '..', '..');
 
-/** Our aggregator, embedded: no NATS, everything else as it ships; without a URL it has no store. */
+/** Our aggregator with everything as it ships; without a URL it has no store, and without another no NATS. */
 export async function startAggregator(
   options: Omit<ServerOptions, 'storeUrl'> & {
     readonly storeUrl?: string;
+    /** host:port */
+    readonly nats?: string;
     readonly ports: { readonly ingest: number; readonly api: number };
   },
 ): Promise<Child> {
-  const { directory, storeUrl, ports, hosts = LOOPBACK } = options;
+  const { directory, storeUrl, nats, ports, hosts = LOOPBACK } = options;
   await mkdir(directory, { recursive: true });
   const file = join(directory, 'aggregator.yaml');
   await writeFile(
@@ -38,6 +41,7 @@ export async function startAggregator(
       shard: 'bench',
       data_dir: join(directory, 'aggregator'),
       ...(storeUrl !== undefined && { store: { url: storeUrl } }),
+      ...(nats !== undefined && { nats: { servers: [nats] } }),
       // In a namespace of its own, where nobody but the benchmark is.
       ingest: { listen: `${hosts.listen}:${ports.ingest}`, allow_unauthenticated: true },
       api: {
@@ -79,6 +83,51 @@ export function startPrometheusAgent(
     `--web.listen-address=${hosts.listen}:${port}`,
   ];
   return started('prometheus', options, binary, args, `${hosts.control}:${port}/-/ready`);
+}
+
+/** nats-server with JetStream, its data below `directory`. */
+export function startNats(
+  binary: string,
+  { directory, port }: { readonly directory: string; readonly port: number },
+): Promise<Child> {
+  const monitor = ['-m', String(port + 1)];
+  const args = ['-js', '-a', LOOPBACK.listen, '-p', String(port), ...monitor, '-sd', join(directory, 'nats')];
+  return started('nats-server', {}, binary, args, `${LOOPBACK.control}:${port + 1}/healthz`);
+}
+
+/** Rules each second over the store, to an Alertmanager. */
+export function startVmalert(
+  binary: string,
+  options: Pick<ServerOptions, 'storeUrl'> & {
+    readonly port: number;
+    readonly rules: string;
+    readonly notifier: string;
+  },
+): Promise<Child> {
+  const { storeUrl, port, rules, notifier } = options;
+  const args = [
+    `-httpListenAddr=${LOOPBACK.listen}:${port}`,
+    `-datasource.url=${storeUrl}`,
+    `-notifier.url=${notifier}`,
+    `-rule=${rules}`,
+    '-evaluationInterval=1s',
+  ];
+  return started('vmalert', {}, binary, args, `${LOOPBACK.control}:${port}/health`);
+}
+
+export function startAlertmanager(
+  binary: string,
+  options: { readonly directory: string; readonly port: number; readonly config: string },
+): Promise<Child> {
+  const { directory, port, config } = options;
+  const args = [
+    `--config.file=${config}`,
+    `--storage.path=${join(directory, 'alertmanager')}`,
+    `--web.listen-address=${LOOPBACK.listen}:${port}`,
+    '--cluster.listen-address=',
+  ];
+  const [command, ...before] = alertmanagerCommand(binary);
+  return started('alertmanager', {}, command!, [...before, ...args], `${LOOPBACK.control}:${port}/-/ready`);
 }
 
 /** The binary, or undefined, said loudly: a peer that is missing leaves a hole in the comparison. */

@@ -58,6 +58,9 @@ const FIELDS: readonly Field[] = [
     .map(field('counter', 'still')),
 ];
 
+/** What `heat` sets. */
+const TEMPERATURE = 'DCGM_FI_DEV_GPU_TEMP';
+
 /** Series of one scrape of a node with `gpus` GPUs, the marker among them. */
 export function samplesPerPage(gpus: number): number {
   return FIELDS.length * gpus + 1;
@@ -91,6 +94,13 @@ export class DcgmPage {
       }
     }
     this.#values = Float64Array.from(this.#fields, ({ start }) => start);
+  }
+
+  /** The temperature of one GPU, from now on, whatever its load; undefined: as before. */
+  heat(gpu: number, celsius: number | undefined): void {
+    const at = this.#fields.findIndex(({ name }) => name === TEMPERATURE) + gpu;
+    this.#fields[at] = { ...this.#fields[at]!, motion: celsius === undefined ? 'drift' : 'still' };
+    this.#values[at] = celsius ?? this.#fields[at]!.start;
   }
 
   /** The page as of `nowMs`: what it counts grows with the time since the last one. */
