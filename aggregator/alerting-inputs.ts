@@ -55,6 +55,7 @@ export function alertingInputs({ assets, latest, marks, ingest, clock, logger }:
       return { ...contextOf(source, '', ''), ...(gpuUuid !== '' && contextOf(source, '', gpuUuid)) };
     },
     groupsOf: (cluster, node) => groupsIn(assets.groupsOf(sourceOf(cluster, node)), cluster),
+    hears: (cluster, node) => latest.find(cluster, node) !== undefined,
     connected,
     marks: () => marks.list(),
     fleet: {
@@ -75,7 +76,7 @@ export function alertingInputs({ assets, latest, marks, ingest, clock, logger }:
       nodesOfPool: (cluster, pool) => counted().sizes.get(keyOf(cluster, pool)) ?? 0,
       outOtherwise: (cluster, pool) => counted().out.get(keyOf(cluster, pool)) ?? [],
     },
-  } satisfies Pick<AlertingOptions, 'contextOf' | 'groupsOf' | 'connected' | 'marks' | 'fleet'>;
+  } satisfies Pick<AlertingOptions, 'contextOf' | 'groupsOf' | 'connected' | 'hears' | 'marks' | 'fleet'>;
 }
 
 /** By `keyOf` cluster and pool. */

@@ -51,6 +51,8 @@ export interface AlertEngineOptions {
   /** Most alerts kept of one node; 2,000 by default. */
   readonly maxAlertsPerNode?: number;
   readonly contextOf?: ContextOf;
+  /** Whether this process has heard of a node since its start; of every node where not given. */
+  readonly hears?: (cluster: string, node: string) => boolean;
   /** Which silences cover an alert and which alerts inhibit it: asked at each transition. */
   readonly stamp?: (alert: Alert) => { readonly silencedBy: string[]; readonly inhibitedBy: string[] };
 }
@@ -65,6 +67,10 @@ export type WithdrawOutcome = 'withdrawn' | 'not_found' | 'not_active';
 const GAP_INTERVALS = 3;
 /** A condition not seen for this long is not known to hold: resolving it does not suppress it. */
 const UNHEARD_MS = 60_000;
+/**
+ * An event alert of a node that this process has not heard of ends so much later: were it nobody's, it would never end.
+ */
+const FOREIGN_MS = 86_400_000;
 /** A sample this much older than the last is no repeat: the node's clock was set back, and goes on from there. */
 const CLOCK_STEP_MS = 60_000;
 /** A storm of events expires as it came, all at once; measured: 50 µs each, so 100 ms in which no tick is looked at. */
@@ -89,6 +95,7 @@ export class AlertEngine {
   readonly #instruments: AlertInstruments;
   readonly #contextOf: AlertEngineOptions['contextOf'];
   readonly #stamp: AlertEngineOptions['stamp'];
+  readonly #hears: AlertEngineOptions['hears'];
   readonly #listeners = new Set<AlertListener>();
   /** Firing alerts of event rules: those that `advance` looks at. */
   readonly #expiring = new Set<TrackedAlert>();
@@ -104,6 +111,7 @@ export class AlertEngine {
     this.#clock = options.clock;
     this.#contextOf = options.contextOf;
     this.#stamp = options.stamp;
+    this.#hears = options.hears;
     this.#table = new AlertTable(options.maxAlerts ?? 250_000, options.maxAlertsPerNode ?? 2_000);
     this.#instruments = new AlertInstruments(options.registry, this.#table);
     this.#take(options.rules);
@@ -201,6 +209,10 @@ export class AlertEngine {
     let left = MOST_EXPIRED;
     for (const tracked of this.#expiring) {
       if (nowMs < tracked.expiresMs) continue;
+      const { cluster, node } = tracked.alert;
+      // Another aggregator hears what raises it: only that one knows of its repeats.
+      const foreign = node !== '' && this.#hears?.(cluster, node) === false;
+      if (foreign && nowMs < tracked.expiresMs + FOREIGN_MS) continue;
       this.#resolve(tracked, Resolution.EXPIRED, nowMs);
       if (--left === 0) return;
     }

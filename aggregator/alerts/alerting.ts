@@ -42,6 +42,7 @@ export interface AlertingOptions {
   readonly contextOf: NonNullable<AlertEngineOptions['contextOf']>;
   readonly groupsOf: RuleWatchOptions['groupsOf'];
   readonly connected: RuleWatchOptions['connected'];
+  readonly hears: NonNullable<AlertEngineOptions['hears']>;
   /** What operators say of nodes now, by cluster and node. */
   readonly marks: () => Iterable<NodeMark & { readonly cluster: string; readonly node: string }>;
   readonly fleet: Pick<ActionsOptions, 'executorDeps' | 'nodesOfPool' | 'poolOf' | 'outOtherwise'>;
@@ -123,7 +124,8 @@ export class Alerting implements AsyncDisposable {
     stack.defer(() => marks.settled());
     const inhibitions = new Inhibitions({ rules: [], alerts: [] });
     const engine = new AlertEngine({
-      ...{ rules: rules.current.rules, clock, registry, contextOf: options.contextOf },
+      ...{ rules: rules.current.rules, clock, registry },
+      ...{ contextOf: options.contextOf, hears: options.hears },
       stamp: (alert) => ({
         silencedBy: silences.covering(alert),
         inhibitedBy: inhibitions.inhibiting(alert),
@@ -227,7 +229,9 @@ export class Alerting implements AsyncDisposable {
   /** What is wrong with files on disk, which are then not the ones that run. */
   get fileFaults(): string[] {
     const faults = this.#files.flatMap(({ name, fault }) =>
-      fault === '' ? [] : [`the ${name} file on disk is not the one that runs: ${fault}`],
+      fault === ''
+        ? []
+        : [`the ${name} file on disk is not the one that runs: ${fault.replaceAll(/\s+/g, ' ')}`],
     );
     if (this.rules.fault !== '')
       faults.push('the rules on disk are not the ones that run: see `gpufleet rules`');

@@ -356,6 +356,24 @@ describe('an Xid', () => {
     expect(told[1]!.alert.resolution).toBe(Resolution.EXPIRED);
   });
 
+  // Two aggregators know of it from the stream; one of them hears the node, and its repeats.
+  it('of a node that another aggregator hears expires a day later, in case that one is gone', () => {
+    const { engine, told } = engineOf();
+    engine.event(SOURCE, xidEvent(79, START_MS), false);
+    let hears = false;
+    const other = engineOf(SHIPPED, { hears: () => hears });
+    other.engine.restore([told[0]!.alert]);
+    other.engine.advance(START_MS + 7_200_000);
+    expect(other.changes()).toEqual([]);
+    hears = true;
+    other.engine.advance(START_MS + 7_200_000);
+    expect(other.changes()).toEqual(['resolved']);
+    const gone = engineOf(SHIPPED, { hears: () => false });
+    gone.engine.restore([told[0]!.alert]);
+    gone.engine.advance(START_MS + 3_600_000 + 86_400_000);
+    expect(gone.changes()).toEqual(['resolved']);
+  });
+
   it('that is older than what fires, such as from the backlog, does not say that it is over', () => {
     const { engine, clock, changes } = engineOf(`rules:
   - { name: link, event: link_down, until_event: link_up }

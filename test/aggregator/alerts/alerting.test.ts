@@ -56,6 +56,7 @@ async function opened(files: Readonly<Record<Name, string>>, more: Partial<Alert
     contextOf: () => ({ rack: 'r7' }),
     groupsOf: () => ({}),
     connected: () => true,
+    hears: () => true,
     marks: () => [],
     fleet: {
       executorDeps: {
