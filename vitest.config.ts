@@ -11,7 +11,8 @@ export default defineConfig({
     exclude: [...configDefaults.exclude, ...(all ? [] : ['test/**/*.long.test.ts'])],
     // Processes, not threads: native modules (LevelDB, snappy) and signals behave as they do in the product.
     pool: 'forks',
-    maxWorkers: 2,
+    // One more than the cores of a small machine: much of the time is waiting for real programs.
+    maxWorkers: 3,
     sequence: { sequencer: LongFirst },
     testTimeout: 60_000,
     hookTimeout: 60_000,

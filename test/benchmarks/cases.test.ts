@@ -6,7 +6,7 @@ import { DATA_DIR, skipLoudly } from '../support/data.ts';
 /** What is best at nothing, and what a moment is too short to show. */
 const MAY_BE_ZERO = /lost|lag|buffer_disk|cpu_seconds|cpu_ms|missed|catchup_samples|false_alarms/;
 /** Whose load is not the trace. */
-const WITHOUT_TRACE = ['peers'];
+const WITHOUT_TRACE = ['peers', 'alert'];
 
 test.each(CASES)(
   'case $name still runs and gives numbers: a benchmark that rots measures nothing',

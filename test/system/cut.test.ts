@@ -59,10 +59,11 @@ test('an Xid that happened while the aggregator was away alerts afterwards, mark
       what: 'the alert of the Xid',
     });
     await stack.drained();
-    // Health's own word comes with it; no temperature does.
+    // That the GPU is lost, and health's own word, come with it; no temperature does.
     const firing = heard.filter(({ state }) => state === 'ALERT_STATE_FIRING');
     expect(firing.sort((a, b) => (a.rule < b.rule ? -1 : 1))).toMatchObject([
       { rule: 'gpu-critical' },
+      { rule: 'gpu-lost', late: true },
       { rule: 'gpu-xid-critical', late: true },
     ]);
     await stack.agent!.stop(8_000);
