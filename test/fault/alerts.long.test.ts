@@ -10,8 +10,8 @@ describe.skipIf(!hasNatsServer())('alerts, exactly once', () => {
     const { expected, recorded, kills, longestOutageMs, transitions } = await runAlertScript({
       seed: 2,
       nodes: 4,
-      gpus: 24,
-      spells: 5,
+      gpus: 36,
+      spells: 3,
     });
     await annotate(
       `${transitions} transitions, kills ${JSON.stringify(kills)}, longest outage ${Math.round(longestOutageMs)} ms`,
