@@ -18,6 +18,7 @@ import type { NatsLinkOptions } from './bus/nats-link.ts';
 import type { ControlShelf } from './control/control-shelf.ts';
 import type { ControlStore } from './control/control-store.ts';
 import { openControlStore } from './control/open-control-store.ts';
+import { type Reloaded, WatchedFile } from './files/watched-file.ts';
 import { Inhibitions } from './mute/inhibitions.ts';
 import { MarkSilences, type NodeMark } from './mute/mark-silences.ts';
 import { Silences } from './mute/silences.ts';
@@ -25,7 +26,6 @@ import { LocalFeed } from './notify/local-feed.ts';
 import { Notifier } from './notify/notifier.ts';
 import { StreamFeed } from './notify/stream-feed.ts';
 import { RuleBook } from './rules/rule-files.ts';
-import { type Reloaded, WatchedFile } from './watched-file.ts';
 
 export interface AlertingOptions {
   /** Paths; the shipped rules, nobody and nothing where one is not given. */

@@ -1,10 +1,10 @@
 import * as v from 'valibot';
 import { duration } from '#shared/config/values.ts';
 import { describeError } from '#shared/errors/fleet-error.ts';
+import { LocatedYaml } from '../files/located-yaml.ts';
+import { isWithin } from '../files/time-interval.ts';
+import { readTimeIntervals } from '../files/time-interval-file.ts';
 import { type CompiledMatcher, compileMatcher, matchesAll, parseMatcher } from '../mute/matchers.ts';
-import { LocatedYaml } from '../notify/located-yaml.ts';
-import { isWithin } from '../notify/time-interval.ts';
-import { readTimeIntervals } from '../notify/time-interval-file.ts';
 import type { ExecutorKind } from './executors/executor-kind.ts';
 import type { ActionSettings, ActionWindow, Policy, PolicyStep } from './policy.ts';
 import { MAX_OUT } from './pool-shares.ts';

@@ -2,15 +2,15 @@ import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 import { duration, httpUrl } from '#shared/config/values.ts';
 import { describeError } from '#shared/errors/fleet-error.ts';
+import { LocatedYaml } from '../files/located-yaml.ts';
+import type { TimeSpec } from '../files/time-interval.ts';
+import { readTimeIntervals } from '../files/time-interval-file.ts';
 import { readInhibitRules } from '../mute/inhibit-rules.ts';
 import { compileMatcher, matchesAll, parseMatcher } from '../mute/matchers.ts';
 import { compileTemplate, type Template } from '../rules/annotations.ts';
 import { COUNT_NAMES } from './compose.ts';
-import { LocatedYaml } from './located-yaml.ts';
 import type { EndpointSettings, NotifySettings, Route } from './notify-settings.ts';
 import type { ReceiverKind } from './receivers/receiver-kind.ts';
-import type { TimeSpec } from './time-interval.ts';
-import { readTimeIntervals } from './time-interval-file.ts';
 
 /** A file larger than this is not one. */
 export const MAX_NOTIFY_BYTES = 1024 * 1024;

@@ -1,8 +1,8 @@
 import type { Alert } from '#proto/gpufleet/alert/v1/alert_pb.ts';
+import type { TimeSpec } from '../files/time-interval.ts';
 import type { InhibitRule } from '../mute/inhibit-rules.ts';
 import type { Template } from '../rules/annotations.ts';
 import type { CommonSettings, RateLimit } from './receivers/receiver-kind.ts';
-import type { TimeSpec } from './time-interval.ts';
 
 /** One way to people of one receiver, such as its second Slack channel. */
 export interface EndpointSettings {

@@ -1,7 +1,7 @@
 import type { Alert } from '#proto/gpufleet/alert/v1/alert_pb.ts';
+import { isWithin } from '../files/time-interval.ts';
 import { labelOf } from '../mute/matchers.ts';
 import type { Route } from './notify-settings.ts';
-import { isWithin } from './time-interval.ts';
 
 /**
  * The routes that an alert takes, as Alertmanager chooses them: into the first child that matches, and on to the next

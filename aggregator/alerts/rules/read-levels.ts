@@ -1,8 +1,8 @@
 import * as v from 'valibot';
-import type { Path, RuleFaults } from './rule-faults.ts';
+import { isRecord, takeIssues } from '../files/take-issues.ts';
+import type { Path, YamlFaults } from '../files/yaml-faults.ts';
 import { duration, number, relativeSchema, SEVERITIES } from './rule-schema.ts';
 import type { Level, LevelledRule, Limit } from './rules.ts';
-import { isRecord, takeIssues } from './take-issues.ts';
 
 /** What the limits of a rule are: numbers or other series, durations, numbers, or shares of 1. */
 type LimitKind = 'threshold' | 'absent' | 'aggregate' | 'share';
@@ -15,7 +15,7 @@ export function readLevels(
   kind: LimitKind,
   rule: Record<string, unknown>,
   at: Path,
-  faults: RuleFaults,
+  faults: YamlFaults,
 ): Pick<LevelledRule, 'levels' | 'direction'> | undefined {
   const before = faults.count;
   const ruleForMs = readFor(rule.for) ?? 0;
@@ -45,7 +45,7 @@ export function readLevels(
   return { levels, direction };
 }
 
-function readLimit(kind: LimitKind, raw: unknown, path: Path, faults: RuleFaults): Limit {
+function readLimit(kind: LimitKind, raw: unknown, path: Path, faults: YamlFaults): Limit {
   if (kind === 'absent') {
     const parsed = v.safeParse(duration, raw);
     if (parsed.success) return parsed.output / 1000;
@@ -70,7 +70,7 @@ function checkLevels(
   levels: readonly Level[],
   direction: 'above' | 'below',
   at: Path,
-  faults: RuleFaults,
+  faults: YamlFaults,
 ): void {
   for (let i = 1; i < levels.length; i++) {
     const lower = levels[i - 1]!;

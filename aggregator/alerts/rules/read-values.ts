@@ -1,15 +1,15 @@
 import * as v from 'valibot';
-import type { Path, RuleFaults } from './rule-faults.ts';
+import { isRecord, takeIssues } from '../files/take-issues.ts';
+import type { Path, YamlFaults } from '../files/yaml-faults.ts';
 import { groupSchema, labels, metric, operandSchema, windowLength } from './rule-schema.ts';
 import type { AggregateRule, Operand } from './rules.ts';
-import { isRecord, takeIssues } from './take-issues.ts';
 
 const WINDOWS = ['increase', 'rate'] as const;
 const METRIC_FUNCTIONS = ['avg', 'min', 'max', 'sum'] as const;
 const FUNCTIONS = ['count_of', 'share_of', ...METRIC_FUNCTIONS] as const;
 
 /** What a threshold rule looks at: its `metric`, or what `value` lists. */
-export function readOperands(rule: Record<string, unknown>, at: Path, faults: RuleFaults): Operand[] {
+export function readOperands(rule: Record<string, unknown>, at: Path, faults: YamlFaults): Operand[] {
   if ('metric' in rule === 'value' in rule) {
     faults.add(at, 'must have either metric or value');
     return [];
@@ -29,7 +29,7 @@ export function readOperands(rule: Record<string, unknown>, at: Path, faults: Ru
   });
 }
 
-function readOperand(raw: unknown, at: Path, faults: RuleFaults): Operand[] {
+function readOperand(raw: unknown, at: Path, faults: YamlFaults): Operand[] {
   const parsed = v.safeParse(operandSchema, raw);
   if (!parsed.success) {
     takeIssues(parsed.issues, at, faults);
@@ -44,7 +44,7 @@ function readOperand(raw: unknown, at: Path, faults: RuleFaults): Operand[] {
   return [{ ...series, over: { metric: one.over, labels: one.over_labels } }];
 }
 
-function readWindow(raw: Record<string, unknown>, at: Path, faults: RuleFaults): Pick<Operand, 'window'> {
+function readWindow(raw: Record<string, unknown>, at: Path, faults: YamlFaults): Pick<Operand, 'window'> {
   const [fn, second] = WINDOWS.filter((name) => raw[name] !== undefined);
   if (fn === undefined) return {};
   if (second !== undefined) faults.add([...at, second], 'must not stand beside increase', { key: true });
@@ -58,7 +58,7 @@ function readWindow(raw: Record<string, unknown>, at: Path, faults: RuleFaults):
 export function readGroup(
   raw: unknown,
   at: Path,
-  faults: RuleFaults,
+  faults: YamlFaults,
 ): Pick<AggregateRule, 'of' | 'by'> | undefined {
   const before = faults.count;
   const parsed = v.safeParse(groupSchema, raw);

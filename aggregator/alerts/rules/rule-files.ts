@@ -5,7 +5,7 @@ import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
 import { type Counter, counter, gauge, type Registry } from '#shared/instruments/registry.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { Clock } from '#shared/model/clock.ts';
-import { stampOf } from './file-stamp.ts';
+import { stampOf } from '../files/file-stamp.ts';
 import { diffRules, type RuleDiff } from './rule-diff.ts';
 import type { Rule, RuleSet } from './rules.ts';
 import { parseRuleTexts, type RulesText } from './rules-file.ts';

@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import { Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
+import { isRecord } from '../files/take-issues.ts';
 import type { GroupBy } from './rules.ts';
-import { isRecord } from './take-issues.ts';
 
 /** Most annotations, and most added labels, of one rule. */
 const MAX_TEXTS = 16;

@@ -1,11 +1,12 @@
 import * as v from 'valibot';
 import { LineCounter, parseDocument } from 'yaml';
 import { FleetError } from '#shared/errors/fleet-error.ts';
+import { isRecord, takeIssues } from '../files/take-issues.ts';
+import { type Path, YamlFaults } from '../files/yaml-faults.ts';
 import { compileTemplate } from './annotations.ts';
 import { readLevels } from './read-levels.ts';
 import { readGroup, readOperands } from './read-values.ts';
 import { doubtsOf } from './rule-doubts.ts';
-import { type Path, RuleFaults } from './rule-faults.ts';
 import {
   absentSchema,
   aggregateSchema,
@@ -24,7 +25,6 @@ import type {
   RuleTexts,
   ThresholdRule,
 } from './rules.ts';
-import { isRecord, takeIssues } from './take-issues.ts';
 
 /** Rule names are label values of counters and tokens of subjects: so they are few. */
 const MAX_RULES = 500;
@@ -41,7 +41,7 @@ interface Entry {
   readonly rule: Rule;
   readonly enabled: boolean;
   readonly at: Path;
-  readonly faults: RuleFaults;
+  readonly faults: YamlFaults;
   readonly source: string;
 }
 
@@ -55,7 +55,7 @@ export function parseRules(text: string, source: string): RuleSet {
 
 /** Reads several files as one set of rules; `source` names them together. */
 export function parseRuleTexts(files: readonly RulesText[], source: string): RuleSet {
-  const all: RuleFaults[] = [];
+  const all: YamlFaults[] = [];
   const entries: Entry[] = [];
   for (const file of files) {
     const { faults, document } = openFile(file);
@@ -79,15 +79,15 @@ export function parseRuleTexts(files: readonly RulesText[], source: string): Rul
   };
 }
 
-function openFile({ text, source }: RulesText): { faults: RuleFaults; document: unknown } {
+function openFile({ text, source }: RulesText): { faults: YamlFaults; document: unknown } {
   if (Buffer.byteLength(text) > MAX_RULES_BYTES) {
-    const faults = new RuleFaults(source);
+    const faults = new YamlFaults(source);
     faults.add([], `is larger than ${MAX_RULES_BYTES} bytes`);
     return { faults, document: undefined };
   }
   const lines = new LineCounter();
   const document = parseDocument(text, { prettyErrors: false, lineCounter: lines });
-  const faults = new RuleFaults(source, { text, document, lines });
+  const faults = new YamlFaults(source, { text, document, lines });
   for (const error of document.errors) faults.addAt(error.pos[0], error.message);
   if (faults.count > 0) return { faults, document: undefined };
   try {
@@ -99,7 +99,7 @@ function openFile({ text, source }: RulesText): { faults: RuleFaults; document: 
   }
 }
 
-function readEntries(document: unknown, source: string, faults: RuleFaults, room: number): Entry[] {
+function readEntries(document: unknown, source: string, faults: YamlFaults, room: number): Entry[] {
   const outer = v.safeParse(fileSchema, document);
   if (!outer.success) {
     takeIssues(outer.issues, [], faults);
@@ -117,7 +117,7 @@ function readEntries(document: unknown, source: string, faults: RuleFaults, room
 
 type Made = Pick<Entry, 'rule' | 'enabled'> | undefined;
 
-function readRule(record: Record<string, unknown>, at: Path, faults: RuleFaults): Made {
+function readRule(record: Record<string, unknown>, at: Path, faults: YamlFaults): Made {
   checkTemplates(record.annotations, [...at, 'annotations'], faults);
   if ('event' in record) return readEvent(record, at, faults);
   if ('absent' in record) return readAbsent(record, at, faults);
@@ -128,7 +128,7 @@ function readRule(record: Record<string, unknown>, at: Path, faults: RuleFaults)
 // The parts of several shapes are read by hand, so that their faults are named as exactly as the rest and at the
 // same time, also where another part of the rule is wrong.
 
-function readThreshold(record: Record<string, unknown>, at: Path, faults: RuleFaults): Made {
+function readThreshold(record: Record<string, unknown>, at: Path, faults: YamlFaults): Made {
   const before = faults.count;
   const parsed = v.safeParse(thresholdSchema, record);
   if (!parsed.success) takeIssues(parsed.issues, at, faults);
@@ -145,7 +145,7 @@ function readThreshold(record: Record<string, unknown>, at: Path, faults: RuleFa
   return { rule, enabled: one.enabled };
 }
 
-function readAbsent(record: Record<string, unknown>, at: Path, faults: RuleFaults): Made {
+function readAbsent(record: Record<string, unknown>, at: Path, faults: YamlFaults): Made {
   const before = faults.count;
   const parsed = v.safeParse(absentSchema, record);
   if (!parsed.success) takeIssues(parsed.issues, at, faults);
@@ -161,7 +161,7 @@ function readAbsent(record: Record<string, unknown>, at: Path, faults: RuleFault
   return { rule, enabled: one.enabled };
 }
 
-function readAggregate(record: Record<string, unknown>, at: Path, faults: RuleFaults): Made {
+function readAggregate(record: Record<string, unknown>, at: Path, faults: YamlFaults): Made {
   const before = faults.count;
   const parsed = v.safeParse(aggregateSchema, record);
   if (!parsed.success) takeIssues(parsed.issues, at, faults);
@@ -181,7 +181,7 @@ function readAggregate(record: Record<string, unknown>, at: Path, faults: RuleFa
   return { rule, enabled: one.enabled };
 }
 
-function readEvent(record: Record<string, unknown>, at: Path, faults: RuleFaults): Made {
+function readEvent(record: Record<string, unknown>, at: Path, faults: YamlFaults): Made {
   const before = faults.count;
   const parsed = v.safeParse(eventSchema, record);
   if (!parsed.success) takeIssues(parsed.issues, at, faults);
@@ -220,7 +220,7 @@ function textsOf(one: Texts, about: string): RuleTexts {
   };
 }
 
-function readCodes(raw: unknown, at: Path, faults: RuleFaults): EventRule['codes'] {
+function readCodes(raw: unknown, at: Path, faults: YamlFaults): EventRule['codes'] {
   if (raw === undefined) return 'any';
   if (raw === 'critical' || raw === 'any') return raw;
   if (!Array.isArray(raw)) {
@@ -233,7 +233,7 @@ function readCodes(raw: unknown, at: Path, faults: RuleFaults): EventRule['codes
   return 'any';
 }
 
-function checkTemplates(raw: unknown, at: Path, faults: RuleFaults): void {
+function checkTemplates(raw: unknown, at: Path, faults: YamlFaults): void {
   if (!isRecord(raw)) return;
   for (const [name, text] of Object.entries(raw)) {
     if (typeof text !== 'string') continue;

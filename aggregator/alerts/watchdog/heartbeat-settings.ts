@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import { duration } from '#shared/config/values.ts';
-import { httpSettings, plainUrl } from '../notify/receivers/http-caller.ts';
-import { secretFilePath } from '../notify/receivers/secret-file.ts';
+import { httpSettings, plainUrl } from '../http/http-caller.ts';
+import { secretFilePath } from '../http/secret-file.ts';
 
 /** `alerts.heartbeat` of the aggregator's file. */
 export const heartbeatSettings = v.pipe(

@@ -4,8 +4,8 @@ import { sleep } from '#shared/lifecycle/wait.ts';
 import type { Logger } from '#shared/logging/logger.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import { toSubject } from '../bus/subject.ts';
-import { HttpCaller, type HttpSettings } from '../notify/receivers/http-caller.ts';
-import { SecretFile } from '../notify/receivers/secret-file.ts';
+import { HttpCaller, type HttpSettings } from '../http/http-caller.ts';
+import { SecretFile } from '../http/secret-file.ts';
 
 /** `off`: there is none, and none is missed. */
 export type DependencyState = 'ok' | 'away' | 'off';

@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import { duration } from '#shared/config/values.ts';
 import type { Clock } from '#shared/model/clock.ts';
-import { type HttpOutcome, plainUrl } from '../../notify/receivers/http-caller.ts';
+import { type HttpOutcome, plainUrl } from '../../http/http-caller.ts';
 import type { ActionContext, ActionTarget, Executor, StepOutcome } from '../executor.ts';
 import { executorKind } from './executor-kind.ts';
 import { guarded } from './guarded.ts';

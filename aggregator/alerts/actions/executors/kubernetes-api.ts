@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { type Dispatcher, Pool } from 'undici';
 import { describeError } from '#shared/errors/fleet-error.ts';
 import type { Clock } from '#shared/model/clock.ts';
-import { retryAfterMs } from '../../notify/receivers/http-caller.ts';
-import { SecretFile } from '../../notify/receivers/secret-file.ts';
+import { retryAfterMs } from '../../http/http-caller.ts';
+import { SecretFile } from '../../http/secret-file.ts';
 
 export interface KubernetesApiOptions {
   /** https://host:port */

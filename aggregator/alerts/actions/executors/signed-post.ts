@@ -2,9 +2,9 @@ import * as v from 'valibot';
 import { duration } from '#shared/config/values.ts';
 import { describeError } from '#shared/errors/fleet-error.ts';
 import type { Clock } from '#shared/model/clock.ts';
-import { HttpCaller, type HttpOutcome, httpSettings, plainUrl } from '../../notify/receivers/http-caller.ts';
-import { SecretFile, secretFilePath } from '../../notify/receivers/secret-file.ts';
-import { SIGNATURE_HEADER, signature } from '../../notify/receivers/signature.ts';
+import { HttpCaller, type HttpOutcome, httpSettings, plainUrl } from '../../http/http-caller.ts';
+import { SecretFile, secretFilePath } from '../../http/secret-file.ts';
+import { SIGNATURE_HEADER, signature } from '../../http/signature.ts';
 import type { ActionContext, ActionTarget, StepOutcome } from '../executor.ts';
 
 /** Settings of every step that POSTs. */

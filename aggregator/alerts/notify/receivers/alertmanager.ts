@@ -1,13 +1,13 @@
 import * as v from 'valibot';
 import { duration } from '#shared/config/values.ts';
+import { HttpCaller, httpSettings, plainUrl } from '../../http/http-caller.ts';
+import { credentialSettings, HttpCredentials, oneCredential } from '../../http/http-credentials.ts';
+import { warnUnreadable } from '../../http/secret-file.ts';
 import type { Delivery, Notification, Receiver } from '../notification.ts';
 import { ended, type NamedAlert, type PostableAlert, postableAlerts } from './alertmanager-alerts.ts';
 import { guarded } from './guarded-receiver.ts';
-import { HttpCaller, httpSettings, plainUrl } from './http-caller.ts';
-import { credentialSettings, HttpCredentials, oneCredential } from './http-credentials.ts';
 import { commonSettings, type ReceiverDeps, type ReceiverKind } from './receiver-kind.ts';
 import { RecentMap } from './recent-map.ts';
-import { warnUnreadable } from './secret-file.ts';
 
 /** Prometheus' own factor: an alert ends after four refreshes that did not come (`sendAlerts` in cmd/prometheus). */
 const REFRESHES_UNTIL_END = 4;

@@ -3,14 +3,14 @@ import { createTransport, type SMTPTransportOptions } from 'nodemailer';
 import * as v from 'valibot';
 import { address } from '#shared/config/values.ts';
 import type { Clock } from '#shared/model/clock.ts';
+import { caFile, readAuthority } from '../../http/ca-file.ts';
+import { SecretFile, secretFilePath, warnUnreadable } from '../../http/secret-file.ts';
 import type { Delivery, Notification, Receiver } from '../notification.ts';
-import { caFile, readAuthority } from './ca-file.ts';
 import { type EmailMessage, emailMessage } from './email-message.ts';
 import { guarded } from './guarded-receiver.ts';
 import { mailAddress } from './mail-address.ts';
 import { commonSettings, type ReceiverDeps, type ReceiverKind } from './receiver-kind.ts';
 import { RecentMap } from './recent-map.ts';
-import { SecretFile, secretFilePath, warnUnreadable } from './secret-file.ts';
 import { deliveryOfError, deliveryOfRejections } from './smtp-delivery.ts';
 
 /** Notifications that some recipients have got and others not yet; the dispatcher retries far fewer at once. */

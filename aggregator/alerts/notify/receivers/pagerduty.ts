@@ -1,10 +1,10 @@
 import * as v from 'valibot';
+import { HttpCaller, httpSettings, plainUrl } from '../../http/http-caller.ts';
+import { SecretFile, secretFilePath, warnUnreadable } from '../../http/secret-file.ts';
 import type { Notification, Receiver } from '../notification.ts';
 import { guarded } from './guarded-receiver.ts';
-import { HttpCaller, httpSettings, plainUrl } from './http-caller.ts';
 import { pagerDutyEvent } from './pagerduty-event.ts';
 import { commonSettings, type ReceiverDeps, type ReceiverKind } from './receiver-kind.ts';
-import { SecretFile, secretFilePath, warnUnreadable } from './secret-file.ts';
 
 const schema = v.strictObject({
   ...commonSettings,

@@ -1,9 +1,9 @@
 import * as v from 'valibot';
+import { HttpCaller, type HttpOutcome, httpSettings, plainUrl } from '../../http/http-caller.ts';
+import { SecretFile, secretFilePath, warnUnreadable } from '../../http/secret-file.ts';
 import type { Delivery, Notification, Receiver } from '../notification.ts';
 import { guarded } from './guarded-receiver.ts';
-import { HttpCaller, type HttpOutcome, httpSettings, plainUrl } from './http-caller.ts';
 import { commonSettings, type ReceiverDeps, type ReceiverKind } from './receiver-kind.ts';
-import { SecretFile, secretFilePath, warnUnreadable } from './secret-file.ts';
 import { slackMessage } from './slack-message.ts';
 
 /**

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import * as v from 'valibot';
+import { HttpCaller, httpSettings, plainUrl } from '../../http/http-caller.ts';
+import { credentialSettings, HttpCredentials, oneCredential } from '../../http/http-credentials.ts';
+import { SecretFile, secretFilePath, warnUnreadable } from '../../http/secret-file.ts';
+import { SIGNATURE_HEADER, signature } from '../../http/signature.ts';
 import type { Receiver } from '../notification.ts';
 import { guarded } from './guarded-receiver.ts';
-import { HttpCaller, httpSettings, plainUrl } from './http-caller.ts';
-import { credentialSettings, HttpCredentials, oneCredential } from './http-credentials.ts';
 import { commonSettings, type ReceiverDeps, type ReceiverKind } from './receiver-kind.ts';
-import { SecretFile, secretFilePath, warnUnreadable } from './secret-file.ts';
-import { SIGNATURE_HEADER, signature } from './signature.ts';
 import { webhookBody } from './webhook-body.ts';
 
 /** Ours to set; a credential in the configuration would be one in the repository that it is kept in. */

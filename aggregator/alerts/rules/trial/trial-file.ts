@@ -1,9 +1,9 @@
 import * as v from 'valibot';
 import { LineCounter, parseDocument } from 'yaml';
 import { FleetError } from '#shared/errors/fleet-error.ts';
+import { takeIssues } from '../../files/take-issues.ts';
+import { YamlFaults } from '../../files/yaml-faults.ts';
 import { promDurationMs } from '../import/promql.ts';
-import { RuleFaults } from '../rule-faults.ts';
-import { takeIssues } from '../take-issues.ts';
 import { type NotedSeries, type NotedValue, parseSeries, parseValues } from './series-notation.ts';
 
 /** Unit tests of rules, as one file has them. Times are milliseconds from the start of the test. */
@@ -145,7 +145,7 @@ export function readTrialFile(text: string, source: string): TrialFile {
   if (Buffer.byteLength(text) > MAX_BYTES) refuse(source, [`${source}: is larger than ${MAX_BYTES} bytes`]);
   const lines = new LineCounter();
   const document = parseDocument(text, { prettyErrors: false, lineCounter: lines });
-  const faults = new RuleFaults(source, { text, document, lines });
+  const faults = new YamlFaults(source, { text, document, lines });
   for (const error of document.errors) faults.addAt(error.pos[0], error.message);
   if (faults.count > 0) return refuse(source, faults.list());
   const parsed = v.safeParse(file, document.toJS({ maxAliasCount: 100 }));

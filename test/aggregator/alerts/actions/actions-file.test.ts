@@ -66,7 +66,7 @@ describe('the actions file', () => {
       'max_share: 2',
       'actions.yaml:14:16: policies[0].max_share: must be a number from 0 to 1',
     ],
-    ['undo: on_resolve', 'undoes: 1', 'actions.yaml:18:13: policies[0].undoes: is not a setting'],
+    ['undo: on_resolve', 'undoes: 1', 'actions.yaml:18:5: policies[0].undoes: is not a setting'],
     [
       'window: nights',
       'window: days',

@@ -1,9 +1,9 @@
 import { chmodSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { SecretFile } from '../../../../../aggregator/alerts/notify/receivers/secret-file.ts';
-import { tempDir } from '../../../../support/temp.ts';
-import { secretIn } from './places.ts';
+import { SecretFile } from '../../../../aggregator/alerts/http/secret-file.ts';
+import { tempDir } from '../../../support/temp.ts';
+import { secretIn } from '../notify/receivers/places.ts';
 
 test('gives the secret of now: a rotation needs no restart, not even one of the same length and time', async () => {
   await using dir = tempDir('secret');

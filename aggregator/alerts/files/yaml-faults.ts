@@ -4,7 +4,7 @@ import { type Document, isAlias, isMap, isScalar, isSeq, type LineCounter } from
 export type Path = readonly (string | number)[];
 
 /** A parsed file. */
-interface RuleFile {
+interface YamlFile {
   readonly text: string;
   readonly document: Document;
   readonly lines: LineCounter;
@@ -19,13 +19,13 @@ interface Fault {
 const MAX_FAULTS = 100;
 
 /** The faults of one file, each as `rules.yaml:12:7: rules[2].severities[0].above: must be a number`. */
-export class RuleFaults {
+export class YamlFaults {
   readonly #source: string;
-  readonly #file: RuleFile | undefined;
+  readonly #file: YamlFile | undefined;
   readonly #faults: Fault[] = [];
 
   /** Without a file faults have no place, as where it cannot be read at all. */
-  constructor(source: string, file?: RuleFile) {
+  constructor(source: string, file?: YamlFile) {
     this.#source = source;
     this.#file = file;
   }

@@ -2,10 +2,10 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
-import { HttpCaller, retryAfterMs } from '../../../../../aggregator/alerts/notify/receivers/http-caller.ts';
-import { TestAuthority } from '../../../../shared/security/certificates.ts';
-import { NOW } from './places.ts';
-import { startScriptedServer } from './scripted-server.ts';
+import { HttpCaller, retryAfterMs } from '../../../../aggregator/alerts/http/http-caller.ts';
+import { TestAuthority } from '../../../shared/security/certificates.ts';
+import { NOW } from '../notify/receivers/places.ts';
+import { startScriptedServer } from '../notify/receivers/scripted-server.ts';
 
 const clock = { now: () => NOW, monotonic: () => performance.now() };
 const soon = (): AbortSignal => AbortSignal.timeout(20_000);

@@ -1,4 +1,4 @@
-import { stampOf } from './rules/file-stamp.ts';
+import { stampOf } from './file-stamp.ts';
 
 export type Reloaded = { readonly ok: true } | { readonly ok: false; readonly why: string };
 

@@ -3,7 +3,7 @@ import * as v from 'valibot';
 import { httpUrl } from '#shared/config/values.ts';
 import { describeError } from '#shared/errors/fleet-error.ts';
 import type { Clock } from '#shared/model/clock.ts';
-import type { Delivery } from '../notification.ts';
+import type { Delivery } from '../notify/notification.ts';
 import { caFile, readAuthority } from './ca-file.ts';
 
 /** Settings of every receiver that speaks HTTP. */

@@ -1,8 +1,8 @@
 import type * as v from 'valibot';
-import type { Path, RuleFaults } from './rule-faults.ts';
+import type { Path, YamlFaults } from './yaml-faults.ts';
 
 /** Notes what a schema found wrong with the value at `at`. */
-export function takeIssues(issues: readonly v.BaseIssue<unknown>[], at: Path, faults: RuleFaults): void {
+export function takeIssues(issues: readonly v.BaseIssue<unknown>[], at: Path, faults: YamlFaults): void {
   for (const issue of issues) {
     const path = [...at];
     let key = issue.expected === 'never';

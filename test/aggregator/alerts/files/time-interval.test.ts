@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { LocatedYaml } from '../../../../aggregator/alerts/notify/located-yaml.ts';
-import { isWithin, type TimeSpec } from '../../../../aggregator/alerts/notify/time-interval.ts';
-import { readTimeIntervals } from '../../../../aggregator/alerts/notify/time-interval-file.ts';
+import { LocatedYaml } from '../../../../aggregator/alerts/files/located-yaml.ts';
+import { isWithin, type TimeSpec } from '../../../../aggregator/alerts/files/time-interval.ts';
+import { readTimeIntervals } from '../../../../aggregator/alerts/files/time-interval-file.ts';
 
 function read(text: string): readonly TimeSpec[] {
   const yaml = new LocatedYaml(`time_intervals:\n- name: one\n  time_intervals: ${text}\n`, 'notify.yaml');

@@ -1,8 +1,8 @@
 import { readFileSync, statSync } from 'node:fs';
 import * as v from 'valibot';
 import { describeError, FleetError } from '#shared/errors/fleet-error.ts';
-import type { ReceiverDeps } from './receiver-kind.ts';
-import { webLink } from './short-text.ts';
+import type { ReceiverDeps } from '../notify/receivers/receiver-kind.ts';
+import { webLink } from '../notify/receivers/short-text.ts';
 
 /** A password, a token or a URL, not a disk image. */
 const MAX_SECRET_BYTES = 16 * 1024;
