@@ -5,6 +5,7 @@ import { ServerCredentials } from '@grpc/grpc-js';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
 import { systemClock } from '#shared/model/clock.ts';
+import { RuleWatch } from '../../aggregator/alerts/aggregate/rule-watch.ts';
 import { AlertEngine } from '../../aggregator/alerts/alert-engine.ts';
 import { parseRules } from '../../aggregator/alerts/rules/rules-file.ts';
 import { DetectionEngine } from '../../aggregator/health/detect/detection-engine.ts';
@@ -41,6 +42,12 @@ function listen(): Promise<IngestServer> {
   const registry = createRegistry();
   const { rules } = parseRules(readFileSync(RULES, 'utf8'), 'the shipped rules');
   const alerts = new AlertEngine({ rules, clock: systemClock, registry });
+  const groups = new RuleWatch({
+    ...{ engine: alerts, clock: systemClock, registry },
+    groupsOf: () => ({}),
+    connected: () => true,
+  });
+  groups.setRules(rules);
   const health = new HealthEngine({ clock: systemClock, registry });
   const detection = new DetectionEngine({ clock: systemClock, registry });
   const rows = new PeerRows();
@@ -62,6 +69,7 @@ function listen(): Promise<IngestServer> {
       detection.evaluate(valid);
       rows.evaluate(valid);
       alerts.evaluate(valid);
+      groups.evaluate(valid);
       return accepted;
     },
     status() {},
