@@ -20,7 +20,7 @@ export async function listRules({ alerting, output }: CommandContext): Promise<v
     output,
     [
       { title: 'RULE', cell: ({ name }) => name },
-      { title: 'KIND', cell: ({ kind, enabled }) => (enabled ? kind : `${kind} (off)`) },
+      { title: 'KIND', cell: ({ kind, enabled }) => (enabled ? kind : `${kind} (off)`.trim()) },
       { title: 'FIRING', cell: ({ firing }) => String(firing), align: 'right' },
       { title: 'PENDING', cell: ({ pending }) => String(pending), align: 'right' },
       { title: 'SUMMARY', cell: ({ summary }) => summary },
