@@ -5,14 +5,16 @@ import type { Tick } from '#shared/model/block.ts';
 import type { Dictionary } from '#shared/model/dictionary.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
-import type { Appended, RecordBuffer } from './buffer/record-buffer.ts';
+import { type Appended, countPresent, type RecordBuffer } from './buffer/record-buffer.ts';
 import type { Reading } from './collect/collector.ts';
 import { CounterResets } from './counter-resets.ts';
 import type { Uplink } from './uplink/uplink.ts';
 
 /**
- * From a reading to records: on disk first, then on their way. Keeps the newest tick of each group for the
- * exporter, and turns series that vanished into stale markers.
+ * From a reading to records: on disk, and on their way. A tick is sent while it is being written, so that a slow disk
+ * delays no alert; what finds no room on the stream follows from disk. An event is on disk first: its source would
+ * not tell it again, nor take it back. Keeps the newest tick of each group for the exporter, and turns series that
+ * vanished into stale markers.
  */
 export class Recorder {
   readonly #buffer: RecordBuffer;
@@ -57,7 +59,7 @@ export class Recorder {
     return this.#latest.size > 0;
   }
 
-  /** Resolves when everything is on disk and offered to the uplink. */
+  /** Resolves when everything is on disk and the uplink knows of it. */
   async record(reading: Reading): Promise<void> {
     const { group } = reading.dictionary;
     this.#countRejected(group, reading);
@@ -108,15 +110,16 @@ export class Recorder {
     const appended = this.#buffer.appendEvent(event);
     await this.#settle(appended);
     this.#uplink.offer({ ...appended, event });
+    this.#uplink.onDisk(appended.sequence);
   }
 
   async #tick(tick: Tick): Promise<void> {
     const appended = this.#buffer.appendTick(tick);
-    await this.#settle(appended);
-    let present = 0;
-    for (const state of tick.states) if (state === SlotState.Present) present++;
-    this.#samples.inc({ source: tick.dictionary.group }, present);
+    const settled = this.#settle(appended);
     this.#uplink.offer({ ...appended, tick });
+    await settled;
+    this.#uplink.onDisk(appended.sequence);
+    this.#samples.inc({ source: tick.dictionary.group }, countPresent(tick.states));
   }
 
   /** A disk that cannot be written does not stop the live lane; the buffer has said and counted it. */

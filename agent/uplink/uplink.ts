@@ -224,21 +224,24 @@ export class Uplink {
     }
   }
 
-  /** A record that is on disk (or could not be written, and goes on from memory). Sends it live if it can. */
+  /** A new record, which is on disk or about to be. Sends it live if it can; if not, it follows from there. */
   offer(record: LiveRecord): void {
-    this.#liveThrough = Math.max(this.#liveThrough, record.sequence);
     if ('tick' in record) this.#count(record.tick);
     const session = this.#session;
     if (!session?.welcomed) return;
     if (this.#delivery.inFlightBytes('live') + record.bytes > session.windowBytes) {
       this.#metrics.liveSkipped.inc();
-      this.#pump();
       return;
     }
     if ('tick' in record) session.sendLiveTick(record);
     else session.sendEvent(session.liveRun, record.sequence, record.event, record.bytes, 'live');
     // With a tick it travels in the same packet.
     this.#tellStatusIfDue(STATUS_BEHIND_EVERY_MS);
+  }
+
+  /** The record can be read from disk, or never will be: from now on it is backlog, unless it was sent. */
+  onDisk(sequence: number): void {
+    this.#liveThrough = Math.max(this.#liveThrough, sequence);
     this.#pump();
   }
 

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
+import type { FleetEvent } from '#shared/model/event.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import { Recorder } from '../../agent/recorder.ts';
 import { fakeCollector } from '../support/fake-collector.ts';
@@ -10,7 +11,7 @@ type Deps = ConstructorParameters<typeof Recorder>;
 const recorder = () => {
   const appended = () => ({ sequence: 1, bytes: 1, stored: Promise.resolve() });
   const buffer = { appendTick: appended, appendEvent: appended } as unknown as Deps[0];
-  const uplink = { offer() {} } as unknown as Deps[1];
+  const uplink = { offer() {}, onDisk() {} } as unknown as Deps[1];
   return new Recorder(buffer, uplink, silentLogger, createRegistry());
 };
 
@@ -32,4 +33,39 @@ test('the newest tick stays as it was read while its collector reads again', asy
       [SlotState.Present, SlotState.Present],
     ]);
   }
+});
+
+const EVENT: FleetEvent = {
+  ...{ type: 'xid', timestampMs: 1, gpu: '0', gpuUuid: '', text: 'Xid 79', attributes: {} },
+};
+
+// Lost without it: an alert waits for a slow disk, or an event is heard and then not kept by anybody.
+test('a tick is offered while it is written, an event once it is; what is not written yet is not backlog', async () => {
+  const steps: string[] = [];
+  const written = Promise.withResolvers<void>();
+  const append = () => ({ sequence: 1, bytes: 1, stored: written.promise });
+  const buffer = { appendTick: append, appendEvent: append } as unknown as Deps[0];
+  const uplink = {
+    offer: (record: object) => steps.push('tick' in record ? 'tick' : 'event'),
+    onDisk: (sequence: number) => steps.push(`on disk: ${sequence}`),
+  } as unknown as Deps[1];
+  const made = new Recorder(buffer, uplink, silentLogger, createRegistry());
+  const reading = await fakeCollector(1).collect(new AbortController().signal);
+  const tick = made.record(reading);
+  const event = made.event(EVENT);
+  expect(steps).toEqual(['tick']);
+  written.resolve();
+  await Promise.all([tick, event]);
+  expect(steps.toSorted()).toEqual(['event', 'on disk: 1', 'on disk: 1', 'tick']);
+});
+
+test('a disk that refuses a tick stops neither it nor the next', async () => {
+  const seen: number[] = [];
+  const refused = () => ({ sequence: 7, bytes: 1, stored: Promise.reject(new Error('no space')) });
+  const buffer = { appendTick: refused, appendEvent: refused } as unknown as Deps[0];
+  const uplink = { offer() {}, onDisk: (sequence: number) => seen.push(sequence) } as unknown as Deps[1];
+  const made = new Recorder(buffer, uplink, silentLogger, createRegistry());
+  await made.record(await fakeCollector(1).collect(new AbortController().signal));
+  await made.event(EVENT);
+  expect(seen).toEqual([7, 7]);
 });

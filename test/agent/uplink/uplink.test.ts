@@ -1,0 +1,119 @@
+import { credentials, ServerCredentials } from '@grpc/grpc-js';
+import { expect, test } from 'vitest';
+import { createRegistry } from '#shared/instruments/registry.ts';
+import { silentLogger } from '#shared/logging/logger.ts';
+import { systemClock } from '#shared/model/clock.ts';
+import { RangeSet } from '#shared/model/range-set.ts';
+import { createDictionary } from '#shared/wire/dictionary.ts';
+import type { RecordSource } from '../../../agent/uplink/record-source.ts';
+import { Uplink } from '../../../agent/uplink/uplink.ts';
+import { DEFAULT_LIMITS } from '../../../aggregator/ingest/admission.ts';
+import { IngestServer } from '../../../aggregator/ingest/ingest-server.ts';
+import { quietSink } from '../../support/quiet-sink.ts';
+import { until } from '../../support/wait.ts';
+
+const dictionary = createDictionary('g', 1000, [
+  { name: 'm', labels: [], kind: 'gauge', decimals: 0, help: '', unit: '' },
+]);
+const tickAt = (timestampMs: number) => ({
+  ...{ dictionary, timestampMs },
+  values: Float64Array.of(1),
+  states: Uint8Array.of(0),
+});
+
+const SOON = { timeoutMs: 10_000, what: 'what the test waits for' };
+
+/** A real aggregator's port with an uplink to it, whose source is a disk that says what it was asked for. */
+async function start() {
+  const times: number[] = [];
+  const server = await IngestServer.listen({
+    listen: { host: '127.0.0.1', port: 0 },
+    credentials: ServerCredentials.createInsecure(),
+    authenticate: () => ({ node: undefined }),
+    sink: quietSink({
+      async block({ timestampMs }) {
+        times.push(timestampMs);
+        return { state: 'accepted', epoch: 1n };
+      },
+    }),
+    shard: 's',
+    limits: DEFAULT_LIMITS,
+    timeBounds: () => ({ minMs: 0, maxMs: Number.MAX_SAFE_INTEGER }),
+    clock: systemClock,
+    logger: silentLogger,
+    registry: createRegistry(),
+  });
+  const live = {
+    counter: 1,
+    first: 1,
+    last: 9,
+    durable: new RangeSet(),
+    id: new Uint8Array(16),
+    cleanEnd: false,
+  };
+  const reads: [first: number, last: number][] = [];
+  const source: RecordSource = {
+    runs: [live],
+    live,
+    dictionaries: { get: () => dictionary, meanSeries: 1 },
+    read: async (_, first, last) => {
+      reads.push([first, last]);
+      return [];
+    },
+    saveMarks: async () => {},
+    appendLoss: async () => {},
+    timeOf: async () => undefined,
+    firstAtOrAfter: async () => undefined,
+    settleUnbuffered: () => {},
+    askFate: () => {},
+    fact: () => undefined,
+    saveFact: () => {},
+  };
+  const uplink = new Uplink({
+    aggregators: [`127.0.0.1:${server.address.port}`],
+    credentials: credentials.createInsecure(),
+    token: async () => undefined,
+    identity: {
+      ...{ cluster: 'c', node: 'n', machineId: 'm', bootId: 'b', agentVersion: '0.0.0', externalLabels: {} },
+    },
+    source,
+    clock: systemClock,
+    random: () => 0,
+    logger: silentLogger,
+    registry: createRegistry(),
+  });
+  const stop = new AbortController();
+  const running = uplink.run(stop.signal);
+  return {
+    uplink,
+    times,
+    reads,
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      await running;
+      await server[Symbol.asyncDispose]();
+    },
+  };
+}
+
+// Lost without it: an alert waits for the disk of the node that it is about.
+test('a tick is heard by the aggregator while its disk has not answered yet', async () => {
+  await using made = await start();
+  await until(() => made.uplink.connected, SOON);
+  made.uplink.offer({ sequence: 1, bytes: 10, tick: tickAt(1_780_000_000_000) });
+  await until(() => made.times.length === 1, SOON);
+  expect(made.reads).toEqual([]);
+});
+
+// Lost without it: what is looked for before it is written counts as corrupt, and as lost.
+test('a tick that could not be sent is read from disk once it is there, and not before', async () => {
+  await using made = await start();
+  made.uplink.offer({ sequence: 1, bytes: 10, tick: tickAt(1_780_000_000_000) });
+  await until(() => made.uplink.connected, SOON);
+  made.uplink.offer({ sequence: 2, bytes: 10, tick: tickAt(1_780_000_001_000) });
+  await until(() => made.times.length === 1, SOON);
+  expect(made.reads).toEqual([]);
+  made.uplink.onDisk(1);
+  await until(() => made.reads.length > 0, SOON);
+  expect(made.reads[0]).toEqual([1, 1]);
+});
