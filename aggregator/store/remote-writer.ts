@@ -13,7 +13,7 @@ import { singleSample } from './series-template.ts';
 import type { StoreAccess } from './store-access.ts';
 import { type StoreAnswer, StoreEndpoint } from './store-endpoint.ts';
 import { seriesStarts } from './time-series.ts';
-import { MAX_BATCH_SAMPLES, SpanCursor, WriteBatch } from './write-batch.ts';
+import { MAX_BATCH_SAMPLES, MAX_SPAN_BATCH_SAMPLES, SpanCursor, WriteBatch } from './write-batch.ts';
 import { writerMetrics } from './writer-metrics.ts';
 
 /** What became of a block. Accepted is the store's 2xx under `epoch`; deferred is "keep it and send it again". */
@@ -54,6 +54,8 @@ const MAX_HELD_SPAN_BYTES = MAX_HELD_BYTES / 4;
 const BACKFILL_HELD_SAMPLES = 1_000_000;
 /** And while so many live requests wait: the store is behind, and they go first. */
 const BACKFILL_LIVE_WAITING = 4;
+/** Empty requests that are kept while there is backlog: as many as it may fill. */
+const MAX_FREE = BACKFILL_HELD_SAMPLES / MAX_SPAN_BATCH_SAMPLES + MAX_CONCURRENCY;
 /** What waits for a store that is away longer than this comes again as backlog: agents' windows must not fill. */
 const AWAY_HOLD_MS = 10_000;
 /** Longer than VictoriaMetrics queues a request before it answers 503 (-insert.maxQueueDuration, a minute). */
@@ -82,12 +84,18 @@ interface Queued {
 
 /** Requests of one kind, filling, and waiting to be sent. */
 class Lane {
+  /** Of one request. */
+  readonly maxSamples: number;
   readonly queue: Queued[] = [];
   open: Queued = newQueued();
   linger: NodeJS.Timeout | undefined;
   heldBytes = 0;
   heldSamples = 0;
   inFlight = 0;
+
+  constructor(maxSamples: number) {
+    this.maxSamples = maxSamples;
+  }
 }
 
 /**
@@ -99,8 +107,8 @@ class Lane {
 export class RemoteWriter implements AsyncDisposable {
   readonly #options: RemoteWriterOptions;
   readonly #endpoint: StoreEndpoint;
-  readonly #live = new Lane();
-  readonly #spans = new Lane();
+  readonly #live = new Lane(MAX_BATCH_SAMPLES);
+  readonly #spans = new Lane(MAX_SPAN_BATCH_SAMPLES);
   readonly #free: WriteBatch[] = [];
   readonly #closing = new AbortController();
   readonly #concurrency = new ConcurrencyLimit();
@@ -112,7 +120,8 @@ export class RemoteWriter implements AsyncDisposable {
   #available = true;
   #deferringAway = false;
   #awayTimer: NodeJS.Timeout | undefined;
-  #maxSamples = MAX_BATCH_SAMPLES;
+  /** As the store's refusals have shown. */
+  #maxSamples = MAX_SPAN_BATCH_SAMPLES;
   /** Monotonic ms. */
   #lastSuccess = Number.NEGATIVE_INFINITY;
 
@@ -225,7 +234,7 @@ export class RemoteWriter implements AsyncDisposable {
     let result = lane.open.done.promise;
     for (;;) {
       const { batch, done } = lane.open;
-      if (batch.samples === 0) batch.clear(this.#maxSamples);
+      if (batch.samples === 0) batch.clear(Math.min(lane.maxSamples, this.#maxSamples));
       const [bytes, samples] = [batch.byteLength, batch.samples];
       const finished = append(batch);
       lane.heldBytes += batch.byteLength - bytes;
@@ -280,7 +289,14 @@ export class RemoteWriter implements AsyncDisposable {
     done.resolve(await this.#outcome(batch).catch((error: unknown) => this.#failed(error)));
     lane.heldBytes -= batch.byteLength;
     lane.heldSamples -= batch.samples;
-    if (this.#free.length < MAX_CONCURRENCY) this.#free.push(batch);
+    this.#recycle(batch);
+  }
+
+  /** Memory that is given up and taken again makes V8 look through all of its heap several times a second. */
+  #recycle(batch: WriteBatch): void {
+    const most = this.#spans.heldSamples > 0 ? MAX_FREE : MAX_CONCURRENCY;
+    if (this.#free.length < most) this.#free.push(batch);
+    else this.#free.length = most;
   }
 
   async #outcome(batch: WriteBatch): Promise<WriteOutcome> {

@@ -20,7 +20,7 @@ const FLUSH_EVERY = 1000;
 const MAX_AGE_MS = 7 * 86_400_000;
 const MAX_BYTES = 2 ** 34;
 
-/** Fills `directory`/<node> with the buffer that an agent has after so many ticks without an aggregator. */
+/** Fills `directory`/<node> with the buffer that an agent has that ran for so many ticks without an aggregator. */
 export async function layBacklog(directory: string, options: BacklogOptions): Promise<void> {
   for (const node of options.nodes) await fill(join(directory, node), node, options);
 }
@@ -52,4 +52,6 @@ async function fill(
     });
     if (i % FLUSH_EVERY === FLUSH_EVERY - 1 || i === ticks - 1) await stored;
   }
+  // As an agent does every few seconds.
+  while (await buffer.compact());
 }
