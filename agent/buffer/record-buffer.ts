@@ -21,6 +21,7 @@ import { DiskRecovery } from './disk-recovery.ts';
 import { factKey, recordKey, runKey } from './keys.ts';
 import { type OpenStore, openLevel, writeBufferBytes } from './level-database.ts';
 import { MAX_FACTS, type OpenedStore, type OpenStoreOptions, openStore, replaceStore } from './open-store.ts';
+import { RecentTimes } from './recent-times.ts';
 import { RecordReader, type StoredRecord } from './record-reader.ts';
 import { ReserveFile } from './reserve-file.ts';
 import { RingTrimmer, type RingTrimmerOptions } from './ring-trimmer.ts';
@@ -83,8 +84,8 @@ export class RecordBuffer implements AsyncDisposable {
   readonly #unbuffered = new UnbufferedLedger();
   #fateOf: RingTrimmerOptions['fateOf'] = () => undefined;
   readonly #metrics;
-  #appendedSinceMeasured = 0;
   #written = 0;
+  readonly #recentTimes = new RecentTimes();
   /** Since the clock last stepped back. */
   #newestMs = 0;
   #tailAt = Number.NEGATIVE_INFINITY;
@@ -184,7 +185,7 @@ export class RecordBuffer implements AsyncDisposable {
 
   /** Bytes on disk when last measured, and what was appended since: what the ring is bounded by. */
   get bytes(): number {
-    return this.#trimmer.bytes + this.#appendedSinceMeasured;
+    return this.#trimmer.bytes;
   }
 
   /** The ring's size. */
@@ -258,8 +259,9 @@ export class RecordBuffer implements AsyncDisposable {
   }
 
   /** Unix ms of the record, or of the nearest later one that has a time; undefined where none has. A few reads. */
-  timeOf(run: StoredRun, sequence: number): Promise<number | undefined> {
-    return this.#reader.timeOf(run, sequence);
+  async timeOf(run: StoredRun, sequence: number): Promise<number | undefined> {
+    const recent = run === this.live ? this.#recentTimes.from(Math.max(sequence, run.first)) : undefined;
+    return recent ?? this.#reader.timeOf(run, sequence);
   }
 
   /**
@@ -303,10 +305,11 @@ export class RecordBuffer implements AsyncDisposable {
 
   /** Writes the durable marks; without fsync: a mark that is lost costs a repeat, never a sample. */
   async saveMarks(run: StoredRun): Promise<void> {
+    await this.#estimatePending();
+    // The tail is written with the mark, once.
+    this.#tailAt = Number.NEGATIVE_INFINITY;
     this.#writer.add(this.#mark(run));
     await this.#writer.flush('never');
-    await this.#estimatePending();
-    this.#writeTail();
   }
 
   /** A small fact that outlives the run, or undefined. */
@@ -327,7 +330,6 @@ export class RecordBuffer implements AsyncDisposable {
     return this.#tidy(async () => {
       if (!this.writable) return;
       await this.#trimmer.trim();
-      this.#appendedSinceMeasured = 0;
     });
   }
 
@@ -408,7 +410,8 @@ export class RecordBuffer implements AsyncDisposable {
     const key = recordKey(this.live.counter, sequence);
     const value = sealRecord(key, kind, ...body);
     this.#writer.add({ type: 'put', key, value, record: { sequence, ...facts } });
-    this.#appendedSinceMeasured += value.length;
+    this.#recentTimes.note(sequence, facts.timeMs);
+    this.#trimmer.appended(value.length);
     return { sequence, bytes: value.length };
   }
 

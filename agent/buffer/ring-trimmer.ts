@@ -4,7 +4,7 @@ import type { Dictionary } from '#shared/model/dictionary.ts';
 import type { Loss } from '#shared/model/loss.ts';
 import type { BatchWriter, Write } from './batch-writer.ts';
 import { ALL_RECORDS, isRecordKey, parseRecordKey, runKey } from './keys.ts';
-import { databaseBytes, type OpenStore } from './level-database.ts';
+import { databaseBytes, type OpenStore, writeBufferBytes } from './level-database.ts';
 import { LostCount } from './lost-count.ts';
 import { type RecordSummary, summarise } from './record-summary.ts';
 import { encodeRun, type StoredRun } from './stored-run.ts';
@@ -17,6 +17,12 @@ const MAX_STEPS = 100;
 const LOW_WATER = 0.9;
 /** LevelDB frees the space of deleted records only when compacted (measured: 125 MB stayed 127 MB). */
 const COLLECT_AFTER_BYTES = 1024 * 1024;
+
+/**
+ * How often the ring is looked at although neither its age nor its bytes can have run out: files that others wrote
+ * or deleted. A look costs 1 ms where the caches are cold (measured).
+ */
+const LOOK_EVERY_MS = 60_000;
 
 export interface RingTrimmerOptions {
   readonly store: OpenStore;
@@ -53,20 +59,37 @@ export class RingTrimmer {
   #garbageTo: Buffer | undefined = ALL_RECORDS.lt;
   /** Sequences of the live run from here on are not looked at. */
   #through = 0;
-  /** As last measured. */
-  bytes = 0;
+  #measured = 0;
+  #appended = 0;
+  #lookedAt = Number.NEGATIVE_INFINITY;
+  /** Time of the oldest record; before all times while it is not known. */
+  #oldestMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: RingTrimmerOptions) {
     this.#options = options;
   }
 
+  /** As last measured, and what was appended since. */
+  get bytes(): number {
+    return this.#measured + this.#appended;
+  }
+
+  appended(bytes: number): void {
+    this.#appended += bytes;
+  }
+
   async measure(): Promise<number> {
-    this.bytes = await databaseBytes(this.#options.store.db);
-    return this.bytes;
+    const appended = this.#appended;
+    this.#measured = await databaseBytes(this.#options.store.db);
+    this.#appended -= appended;
+    return this.#measured;
   }
 
   /** Trims by age and size until both hold, or for MAX_STEPS. Where a step fails, nothing of it is gone. */
   async trim(): Promise<void> {
+    const now = this.#options.clock.monotonic();
+    if (!this.#mayBeOver() && now - this.#lookedAt < LOOK_EVERY_MS) return;
+    this.#lookedAt = now;
     // What is recorded meanwhile stays, the losses of these steps first of all: they have to be sent.
     this.#through = this.#options.live.last;
     for (let step = 0; step < MAX_STEPS; step++) {
@@ -105,6 +128,12 @@ export class RingTrimmer {
     if (!this.#garbageTo || last.compare(this.#garbageTo) > 0) this.#garbageTo = last;
   }
 
+  /** By the oldest record's time; by the bytes with room for a log that was begun since they were measured. */
+  #mayBeOver(): boolean {
+    const { clock, maxAgeMs, maxBytes } = this.#options;
+    return clock.now() - maxAgeMs > this.#oldestMs || this.bytes > maxBytes - writeBufferBytes(maxBytes);
+  }
+
   async #over(): Promise<number> {
     const { maxBytes } = this.#options;
     const bytes = await this.measure();
@@ -127,6 +156,7 @@ export class RingTrimmer {
     const cut = new Cut(this.#options, this.#through);
     let keys = 0;
     let more = true;
+    this.#oldestMs = Number.NEGATIVE_INFINITY;
     for await (const [key, value] of store.db.iterator({ ...ALL_RECORDS, limit: TRIM_STEP })) {
       keys++;
       if (!isRecordKey(key)) continue;
@@ -137,6 +167,7 @@ export class RingTrimmer {
       const needed = cut.freed < overBytes || (cut.newestMs !== undefined && cut.newestMs < oldest);
       // A record without a time of its own goes with the next one that has one.
       if ((!needed && cut.newestMs !== undefined) || cut.lostRecords > maxLost) {
+        if (!needed && cut.newestMs !== undefined) this.#oldestMs = cut.newestMs;
         more = false;
         break;
       }

@@ -58,8 +58,9 @@ export class SourceArbiter {
 
   /** The reading without the series that another source gives; the same object where it keeps all of them. */
   admit(collector: Claimant['collector'], reading: Reading): Reading {
-    const claimant = this.#note(collector, reading);
-    this.#hush();
+    const now = this.#now();
+    const claimant = this.#note(collector, reading, now);
+    this.#hush(now);
     if (this.#claimants.size === 1) return reading;
     if (claimant.filteredAt !== this.#version) {
       claimant.filter = this.#filterFor(claimant);
@@ -74,8 +75,7 @@ export class SourceArbiter {
     if (this.#claimants.delete(name)) this.#version++;
   }
 
-  #note(collector: Claimant['collector'], { dictionary, states }: Reading): Claimant {
-    const now = this.#now();
+  #note(collector: Claimant['collector'], { dictionary, states }: Reading, now: number): Claimant {
     let claimant = this.#claimants.get(collector.name);
     if (!claimant) {
       claimant = {
@@ -119,8 +119,7 @@ export class SourceArbiter {
   }
 
   /** Sources that are not heard any more give way. */
-  #hush(): void {
-    const now = this.#now();
+  #hush(now: number): void {
     for (const claimant of this.#claimants.values()) {
       if (claimant.silent) continue;
       const limit = Math.max(SILENT_MS, SILENT_INTERVALS * claimant.collector.intervalMs);

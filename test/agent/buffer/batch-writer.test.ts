@@ -11,6 +11,9 @@ function writerOn(fsync: FsyncPolicy, time: { now: number }) {
       batch: async (writes: readonly Write[], { sync }: { sync: boolean }) => {
         batches.push({ size: writes.length, sync });
       },
+      put: async (_key: Buffer, _value: Uint8Array, { sync }: { sync: boolean }) => {
+        batches.push({ size: 1, sync });
+      },
     },
   } as unknown as OpenStore;
   const clock: Clock = { now: () => time.now, monotonic: () => time.now };

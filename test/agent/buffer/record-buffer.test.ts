@@ -1,4 +1,4 @@
-import { readdirSync, statSync } from 'node:fs';
+import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { RecordKind } from '#shared/wire/record.ts';
@@ -105,6 +105,24 @@ describe('the ring', () => {
     expect(await lossesOf(buffer)).toMatchObject([
       { reason: 'trimmed', samples: 6, fromMs: START + 4000, toMs: START + 6000, estimated: false },
     ]);
+  });
+
+  // Lost without it: a ring that was found to be young once is not looked at when it is old, or when the disk fills.
+  test('is looked at when its oldest record is due, and every minute for what others wrote', async () => {
+    await using dir = tempDir();
+    const time = { now: START };
+    await using buffer = await openBuffer(dir.path, { clock: clockAt(time), maxAgeMs: 40_000 });
+    for (let i = 0; i < 10; i++) await buffer.appendTick(tickOf(G, START + i * 1000, i, i)).stored;
+    time.now = START + 10_000;
+    await buffer.trim();
+    expect(await ticksOf(buffer, buffer.live)).toHaveLength(10);
+    time.now = START + 42_500;
+    await buffer.trim();
+    expect(await ticksOf(buffer, buffer.live)).toHaveLength(7);
+    writeFileSync(join(dir.path, 'buffer', 'foreign'), Buffer.alloc(100_000));
+    time.now = START + 42_600 + 60_000;
+    await buffer.trim();
+    expect(buffer.bytes).toBeGreaterThan(100_000);
   });
 
   test('by size, as it lies on the disk: an outage must not fill it, and every lost sample is counted', async () => {

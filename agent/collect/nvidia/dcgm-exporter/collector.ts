@@ -20,7 +20,10 @@ export interface DcgmExporterOptions {
   /** http or https, such as http://127.0.0.1:9400/metrics. */
   readonly url: string;
   readonly intervalMs: number;
-  /** A scrape is given up after this, and at the collect's own deadline if that is sooner. Default 10 s. */
+  /**
+   * A scrape is given up after this, and at the collect's own deadline if that is sooner, as it is where this is not
+   * shorter than the interval. Default 10 s.
+   */
   readonly timeoutMs?: number;
   /** A larger body is refused. Default: see ScraperOptions. */
   readonly maxBodyBytes?: number;
@@ -112,8 +115,9 @@ class DcgmExporterCollector implements Collector {
     const { clock, timeoutMs = DEFAULT_TIMEOUT_MS } = this.#options;
     const timestampMs = clock.now();
     const began = clock.monotonic();
-    using limit = new Deadline(timeoutMs, signal);
-    const deadline = limit.signal;
+    // The signal's own deadline lies within the interval: a second one is set only where it may be the first to pass.
+    using limit = timeoutMs < this.intervalMs ? new Deadline(timeoutMs, signal) : undefined;
+    const deadline = limit?.signal ?? signal;
     let exposition: Exposition;
     try {
       exposition = await this.#scrape(deadline);
