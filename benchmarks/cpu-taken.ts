@@ -4,6 +4,7 @@ import { cpus } from 'node:os';
 /** Busy CPU time of the whole machine and of this process, seconds. */
 interface CpuSnapshot {
   readonly at: number;
+  /** Time that a hypervisor gave to other machines among it: what waits for that is as slow as behind a neighbour here. */
   readonly busy: number;
   readonly own: number;
 }
@@ -12,7 +13,17 @@ function snapshot(): CpuSnapshot {
   const busy =
     cpus().reduce((sum, { times }) => sum + times.user + times.nice + times.sys + times.irq, 0) / 1000;
   const { user, system } = process.cpuUsage();
-  return { at: performance.now() / 1000, busy, own: (user + system) / 1e6 + childSeconds() };
+  const own = (user + system) / 1e6 + childSeconds();
+  return { at: performance.now() / 1000, busy: busy + stolenSeconds(), own };
+}
+
+/** From /proc/stat, field 8 of the first line, in ticks of 10 ms; 0 where there is no such file. */
+function stolenSeconds(): number {
+  try {
+    return Number(readFileSync('/proc/stat', 'utf8').split('\n', 1)[0]!.split(/ +/)[8]) / 100;
+  } catch {
+    return 0;
+  }
 }
 
 /** CPU of ended children, from /proc/self/stat (fields 16 and 17, in ticks of 10 ms). */
