@@ -39,14 +39,17 @@ export class CounterResets {
 
   observe({ dictionary, values, states, timestampMs }: Tick): Resets {
     const watched = this.#watchedOf(dictionary);
+    const { counters, values: before } = watched;
     const fallen: number[] = [];
-    for (const slot of watched.counters) {
-      if (states[slot] !== SlotState.Present) continue;
-      if (values[slot]! < watched.values[slot]!) fallen.push(slot);
+    for (let i = 0; i < counters.length; i++) {
+      const slot = counters[i]!;
+      if (states[slot] === SlotState.Present && values[slot]! < before[slot]!) fallen.push(slot);
     }
-    const resets = fallen.length > 0 ? this.#resets(watched, fallen, values, timestampMs) : NONE;
-    for (const slot of watched.counters)
-      if (states[slot] === SlotState.Present) watched.values[slot] = values[slot]!;
+    const resets = fallen.length === 0 ? NONE : this.#resets(watched, fallen, values, timestampMs);
+    for (let i = 0; i < counters.length; i++) {
+      const slot = counters[i]!;
+      if (states[slot] === SlotState.Present) before[slot] = values[slot]!;
+    }
     return resets;
   }
 

@@ -5,7 +5,7 @@ import type { Tick } from '#shared/model/block.ts';
 import type { Dictionary } from '#shared/model/dictionary.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
-import { type Appended, countPresent, type RecordBuffer } from './buffer/record-buffer.ts';
+import type { Appended, RecordBuffer } from './buffer/record-buffer.ts';
 import type { Reading } from './collect/collector.ts';
 import { CounterResets } from './counter-resets.ts';
 import type { Uplink } from './uplink/uplink.ts';
@@ -119,7 +119,7 @@ export class Recorder {
     this.#uplink.offer({ ...appended, tick });
     await settled;
     this.#uplink.onDisk(appended.sequence);
-    this.#samples.inc({ source: tick.dictionary.group }, countPresent(tick.states));
+    this.#samples.inc({ source: tick.dictionary.group }, appended.samples);
   }
 
   /** A disk that cannot be written does not stop the live lane; the buffer has said and counted it. */

@@ -10,7 +10,7 @@ import type { Dictionary } from '#shared/model/dictionary.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import type { Loss } from '#shared/model/loss.ts';
 import { RUN_ID_BYTES, runName } from '#shared/model/run.ts';
-import { SlotState } from '#shared/model/slot-state.ts';
+import { countPresent } from '#shared/model/slot-state.ts';
 import { encodeDictionary } from '#shared/wire/dictionary.ts';
 import { FrameEncoder } from '#shared/wire/frame-encoder.ts';
 import { encodeEvent, encodeLoss, hashBytes, RecordKind, sealRecord } from '#shared/wire/record.ts';
@@ -222,17 +222,18 @@ export class RecordBuffer implements AsyncDisposable {
       dictionarySequence = this.#add(RecordKind.Dictionary, { samples: 0 }, bytes).sequence;
     }
     const frame = encoder.encode(tick, true);
-    const facts = { samples: countPresent(tick.states), timeMs: tick.timestampMs };
+    const samples = countPresent(tick.states);
+    const facts = { samples, timeMs: tick.timestampMs };
     const added = this.#add(RecordKind.Tick, facts, hashBytes(dictionary.hash), frame);
     this.#noteTime(added.sequence, tick.timestampMs);
-    const appended = { ...added, stored: this.#writer.flush('record') };
+    const appended = { ...added, samples, stored: this.#writer.flush('record') };
     return dictionarySequence === undefined ? appended : { ...appended, dictionarySequence };
   }
 
   appendEvent(event: FleetEvent): Appended {
     const facts = { samples: 0, timeMs: event.timestampMs };
     const added = this.#add(RecordKind.Event, facts, encodeEvent(event));
-    return { ...added, stored: this.#writer.flush('record') };
+    return { ...added, samples: 0, stored: this.#writer.flush('record') };
   }
 
   /**
@@ -540,15 +541,11 @@ export interface Appended {
   readonly sequence: number;
   /** Of the record on disk: what a lane's window counts. */
   readonly bytes: number;
+  /** Slots that hold a value. */
+  readonly samples: number;
   readonly stored: Promise<void>;
   /** Set where the tick's dictionary was recorded just before it. */
   readonly dictionarySequence?: number;
-}
-
-export function countPresent(states: Uint8Array): number {
-  let count = 0;
-  for (const state of states) if (state === SlotState.Present) count++;
-  return count;
 }
 
 const storeOptions = (options: RecordBufferOptions): OpenStoreOptions => ({

@@ -1,5 +1,5 @@
 import type { Dictionary, Series } from '#shared/model/dictionary.ts';
-import { SlotState } from '#shared/model/slot-state.ts';
+import { countPresent, SlotState } from '#shared/model/slot-state.ts';
 import { createDictionary } from '#shared/wire/dictionary.ts';
 import type { Collector, Reading } from './collector.ts';
 
@@ -110,7 +110,7 @@ export class SourceArbiter {
       claimant.states = states.slice();
       this.#version++;
     }
-    if (present(states) > claimant.own) {
+    if (countPresent(states) > claimant.own) {
       claimant.heardAt = now;
       if (claimant.silent) this.#version++;
       claimant.silent = false;
@@ -188,18 +188,12 @@ function refusedSlots(states: Uint8Array): number {
   return hash;
 }
 
-function present(states: Uint8Array): number {
-  let count = 0;
-  for (const state of states) if (state === SlotState.Present) count++;
-  return count;
-}
-
 function filtered(reading: Reading, { dictionary, slots, values, states }: Filter): Reading {
   for (let i = 0; i < slots.length; i++) {
     values[i] = reading.values[slots[i]!]!;
     states[i] = reading.states[slots[i]!]!;
   }
-  const outranked = present(reading.states) - present(states);
+  const outranked = countPresent(reading.states) - countPresent(states);
   const rejected = new Map(reading.rejected);
   if (outranked > 0) rejected.set('outranked', (rejected.get('outranked') ?? 0) + outranked);
   return { ...reading, dictionary, values, states, rejected };

@@ -1,5 +1,5 @@
 import type { Range } from '#shared/model/range-set.ts';
-import { SlotState } from '#shared/model/slot-state.ts';
+import { countPresent } from '#shared/model/slot-state.ts';
 import { FrameDecoder } from '#shared/wire/frame-decoder.ts';
 import { RecordKind, splitTick } from '#shared/wire/record.ts';
 import type { ReadRecord, RecordSource } from './record-source.ts';
@@ -108,10 +108,4 @@ async function timeBefore(source: RecordSource, run: SourceRun, first: number): 
   // The range begins the run: the run before it ended before that.
   const before = source.runs[source.runs.indexOf(run) - 1];
   return (before && (await source.timeOf(before, before.last))) ?? 0;
-}
-
-export function countPresent(states: Uint8Array): number {
-  let count = 0;
-  for (const state of states) if (state === SlotState.Present) count++;
-  return count;
 }

@@ -59,6 +59,8 @@ export type LiveRecord =
   | {
       readonly sequence: number;
       readonly bytes: number;
+      /** Slots of the tick that hold a value. */
+      readonly samples: number;
       readonly tick: Tick;
       readonly dictionarySequence?: number;
     }

@@ -25,7 +25,7 @@ import { AcceptedLog } from './accepted-log.ts';
 import { Backoff } from './backoff.ts';
 import { Delivery, type RunRange, type Undecided } from './delivery.ts';
 import { openIngestStream } from './ingest-stream.ts';
-import { contiguous, countPresent, describeLost } from './lost-records.ts';
+import { contiguous, describeLost } from './lost-records.ts';
 import type { LiveRecord, ReadRecord, RecordSource } from './record-source.ts';
 import { Session } from './session.ts';
 import { uplinkMetrics } from './uplink-metrics.ts';
@@ -226,7 +226,7 @@ export class Uplink {
 
   /** A new record, which is on disk or about to be. Sends it live if it can; if not, it follows from there. */
   offer(record: LiveRecord): void {
-    if ('tick' in record) this.#count(record.tick);
+    if ('tick' in record) this.#count(record.tick, record.samples);
     const session = this.#session;
     if (!session?.welcomed) return;
     if (this.#delivery.inFlightBytes('live') + record.bytes > session.windowBytes) {
@@ -475,8 +475,7 @@ export class Uplink {
     });
   }
 
-  #count({ dictionary, states }: Tick): void {
-    const samples = countPresent(states);
+  #count({ dictionary }: Tick, samples: number): void {
     this.#rates.set(dictionary.group, (samples * 1000) / dictionary.intervalMs);
     const before = this.#samplesPerTick || samples;
     this.#samplesPerTick = before + AVERAGE_WEIGHT * (samples - before);

@@ -39,5 +39,15 @@ export const SLOT_STATE_NAMES: ReadonlyMap<SlotState, string> = new Map([
   [SlotState.Blank, 'blank'],
 ]);
 
+/**
+ * Slots that hold a value. Agents count once a second, in code that is not compiled for it: there an iterator over an
+ * array of numbers makes an object for each.
+ */
+export function countPresent(states: Uint8Array): number {
+  let count = 0;
+  for (let slot = 0; slot < states.length; slot++) if (states[slot] === SlotState.Present) count++;
+  return count;
+}
+
 /** One more than the highest number: the range that a decoder accepts. */
 export const SLOT_STATES = 10;

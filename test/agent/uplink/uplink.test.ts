@@ -100,7 +100,7 @@ async function start() {
 test('a tick is heard by the aggregator while its disk has not answered yet', async () => {
   await using made = await start();
   await until(() => made.uplink.connected, SOON);
-  made.uplink.offer({ sequence: 1, bytes: 10, tick: tickAt(1_780_000_000_000) });
+  made.uplink.offer({ sequence: 1, bytes: 10, samples: 1, tick: tickAt(1_780_000_000_000) });
   await until(() => made.times.length === 1, SOON);
   expect(made.reads).toEqual([]);
 });
@@ -108,9 +108,9 @@ test('a tick is heard by the aggregator while its disk has not answered yet', as
 // Lost without it: what is looked for before it is written counts as corrupt, and as lost.
 test('a tick that could not be sent is read from disk once it is there, and not before', async () => {
   await using made = await start();
-  made.uplink.offer({ sequence: 1, bytes: 10, tick: tickAt(1_780_000_000_000) });
+  made.uplink.offer({ sequence: 1, bytes: 10, samples: 1, tick: tickAt(1_780_000_000_000) });
   await until(() => made.uplink.connected, SOON);
-  made.uplink.offer({ sequence: 2, bytes: 10, tick: tickAt(1_780_000_001_000) });
+  made.uplink.offer({ sequence: 2, bytes: 10, samples: 1, tick: tickAt(1_780_000_001_000) });
   await until(() => made.times.length === 1, SOON);
   expect(made.reads).toEqual([]);
   made.uplink.onDisk(1);
