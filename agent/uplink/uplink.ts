@@ -123,7 +123,10 @@ export class Uplink {
   readonly #backoff: Backoff;
   readonly #metrics;
   #session: Session | undefined;
+  /** Newest record that is written; later ones may be on their way. */
   #liveThrough = 0;
+  /** Refused before they were written: at most what a window holds. */
+  readonly #awaited: { readonly sequence: number; readonly resolve: () => void }[] = [];
   #pumping: Promise<void> | undefined;
   #pumpAgain = false;
   #marksToSave = new Set<number>();
@@ -242,7 +245,19 @@ export class Uplink {
   /** The record can be read from disk, or never will be: from now on it is backlog, unless it was sent. */
   onDisk(sequence: number): void {
     this.#liveThrough = Math.max(this.#liveThrough, sequence);
+    for (const waiting of this.#awaited.splice(0)) {
+      if (waiting.sequence <= this.#liveThrough) waiting.resolve();
+      else this.#awaited.push(waiting);
+    }
     this.#pump();
+  }
+
+  /** Resolves once a record can be read: an answer to it may come before its write is done. */
+  async #written({ run, last }: RunRange): Promise<void> {
+    if (run !== this.#options.source.live.counter || last <= this.#liveThrough) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#awaited.push({ sequence: last, resolve });
+    await promise;
   }
 
   async #connect(address: string, signal: AbortSignal): Promise<void> {
@@ -384,6 +399,7 @@ export class Uplink {
     this.#delivery.settled(range);
     this.#marksToSave.add(range.run);
     const run = source.runs.find((one) => one.counter === range.run);
+    await this.#written(range);
     try {
       const lost = run && (await describeLost(source, run, range, this.#samplesPerRecord));
       // Events, dictionaries and losses hold no samples: what they say is in the log.

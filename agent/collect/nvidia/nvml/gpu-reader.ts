@@ -129,13 +129,17 @@ export class GpuReader {
     return 0;
   }
 
+  /** By index: an iterator makes an object for each step, in code that is too seldom run to be compiled for it. */
   #readCalls(device: number): number {
     const { view } = this.#binding;
-    for (const { run, outs } of this.#calls) {
+    const calls = this.#calls;
+    for (let i = 0; i < calls.length; i++) {
+      const { run, outs } = calls[i]!;
       const code = run(device);
       if (ends(code)) return code;
       const state = stateOf(code);
-      for (const { slot, decode, multiply, divide } of outs) {
+      for (let j = 0; j < outs.length; j++) {
+        const { slot, decode, multiply, divide } = outs[j]!;
         this.states[slot] = state;
         if (state === SlotState.Present) this.values[slot] = (decode(view, 0) * multiply) / divide;
       }
