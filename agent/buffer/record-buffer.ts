@@ -144,6 +144,7 @@ export class RecordBuffer implements AsyncDisposable {
       ...shared,
       dictionaryOf,
       onReplaced: (first, last, before, after) => {
+        this.#trimmer.wrote(after);
         this.#trimmer.addGarbage(first, last, before);
         this.#metrics.compacted.inc(before - after);
       },
@@ -183,7 +184,7 @@ export class RecordBuffer implements AsyncDisposable {
     return buffer;
   }
 
-  /** Bytes on disk when last measured, and what was appended since: what the ring is bounded by. */
+  /** Bytes on disk when last measured, and what was written since: what the ring is bounded by. */
   get bytes(): number {
     return this.#trimmer.bytes;
   }
@@ -412,7 +413,7 @@ export class RecordBuffer implements AsyncDisposable {
     const value = sealRecord(key, kind, ...body);
     this.#writer.add({ type: 'put', key, value, record: { sequence, ...facts } });
     this.#recentTimes.note(sequence, facts.timeMs);
-    this.#trimmer.appended(value.length);
+    this.#trimmer.wrote(value.length);
     return { sequence, bytes: value.length };
   }
 

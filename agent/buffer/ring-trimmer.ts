@@ -60,7 +60,7 @@ export class RingTrimmer {
   /** Sequences of the live run from here on are not looked at. */
   #through = 0;
   #measured = 0;
-  #appended = 0;
+  #written = 0;
   #lookedAt = Number.NEGATIVE_INFINITY;
   /** Time of the oldest record; before all times while it is not known. */
   #oldestMs = Number.NEGATIVE_INFINITY;
@@ -69,26 +69,27 @@ export class RingTrimmer {
     this.#options = options;
   }
 
-  /** As last measured, and what was appended since. */
+  /** As last measured, and what was written since. */
   get bytes(): number {
-    return this.#measured + this.#appended;
+    return this.#measured + this.#written;
   }
 
-  appended(bytes: number): void {
-    this.#appended += bytes;
+  /** So many bytes were written. */
+  wrote(bytes: number): void {
+    this.#written += bytes;
   }
 
   async measure(): Promise<number> {
-    const appended = this.#appended;
+    const written = this.#written;
     this.#measured = await databaseBytes(this.#options.store.db);
-    this.#appended -= appended;
+    this.#written -= written;
     return this.#measured;
   }
 
   /** Trims by age and size until both hold, or for MAX_STEPS. Where a step fails, nothing of it is gone. */
   async trim(): Promise<void> {
     const now = this.#options.clock.monotonic();
-    if (!this.#mayBeOver() && now - this.#lookedAt < LOOK_EVERY_MS) return;
+    if (!this.#mayBeOver() && now - this.#lookedAt < LOOK_EVERY_MS) return this.collect();
     this.#lookedAt = now;
     // What is recorded meanwhile stays, the losses of these steps first of all: they have to be sent.
     this.#through = this.#options.live.last;

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { RecordKind } from '#shared/wire/record.ts';
 import { recordKey } from '../../../agent/buffer/keys.ts';
 import { openLevel } from '../../../agent/buffer/level-database.ts';
+import { seededRandom } from '../../support/random.ts';
 import { tempDir } from '../../support/temp.ts';
 import { clockAt, dictionaryOf, lossesOf, openBuffer, START, tickOf, ticksOf } from './test-buffer.ts';
 
@@ -133,11 +134,6 @@ describe('the ring', () => {
       Array.from({ length: 200 }, (_, i) => `m_${i}`),
     );
     await using buffer = await openBuffer(dir.path, { maxBytes });
-    const measured = (): number =>
-      readdirSync(join(dir.path, 'buffer')).reduce(
-        (sum, name) => sum + (statSync(join(dir.path, 'buffer', name), { throwIfNoEntry: false })?.size ?? 0),
-        0,
-      );
     let at = START;
     for (let round = 0; round < 8; round++) {
       for (let i = 0; i < 500; i++) {
@@ -147,12 +143,42 @@ describe('the ring', () => {
       await buffer.appendTick(tickOf(wide, at++, ...new Array(200).fill(1))).stored;
       await buffer.trim();
       // Two logs of a write buffer, a sixteenth of the ring each.
-      expect(measured()).toBeLessThanOrEqual(maxBytes * 1.2 + maxBytes / 8);
+      expect(folderBytes(join(dir.path, 'buffer'))).toBeLessThanOrEqual(maxBytes * 1.2 + maxBytes / 8);
     }
     const kept = (await ticksOf(buffer, buffer.live)).length;
     const lost = (await lossesOf(buffer)).reduce((sum, { samples }) => sum + samples, 0);
     expect(kept).toBeGreaterThan(300);
     expect(lost).toBe((8 * 501 - kept) * 200);
+  });
+
+  // Lost without it: what compaction writes beside what it replaces fills a disk that the ring alone would fit.
+  test('by size while its backlog is compacted, every few seconds', async () => {
+    await using dir = tempDir();
+    const maxBytes = 2 ** 23;
+    const random = seededRandom(1);
+    const time = { now: START };
+    const wide = dictionaryOf(
+      'wide',
+      Array.from({ length: 200 }, (_, i) => `m_${i}`),
+    );
+    await using buffer = await openBuffer(dir.path, { maxBytes, clock: clockAt(time) });
+    await buffer.trim();
+    while (buffer.bytes < maxBytes * 0.85) {
+      time.now += 1000;
+      // Differences of most of them are as long as they are.
+      const values = wide.series.map((_, slot) => (slot < 20 ? 2 ** 31 : Math.floor(random() * 2 ** 31)));
+      await buffer.appendTick(tickOf(wide, time.now, ...values)).stored;
+    }
+    time.now += 600_000;
+    const sizes: number[] = [];
+    for (let more = true; more; ) {
+      time.now += 5_000;
+      more = await buffer.compact();
+      await buffer.trim();
+      sizes.push(folderBytes(join(dir.path, 'buffer')));
+    }
+    expect(sizes.length).toBeGreaterThan(3);
+    expect(Math.max(...sizes)).toBeLessThanOrEqual(maxBytes * 1.2);
   });
 
   test('dictionaries leave with the last record that uses them: churning series must not fill the disk', async () => {
@@ -168,6 +194,14 @@ describe('the ring', () => {
     expect((await ticksOf(buffer, buffer.live)).length).toBeGreaterThan(5);
   });
 });
+
+/** As it lies on the disk. */
+function folderBytes(folder: string): number {
+  const sizes = readdirSync(folder).map(
+    (name) => statSync(join(folder, name), { throwIfNoEntry: false })?.size ?? 0,
+  );
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
 
 describe('a backlog', () => {
   /** 200 ticks of two groups and an event, five minutes ago. */
