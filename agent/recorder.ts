@@ -59,7 +59,7 @@ export class Recorder {
     return this.#latest.size > 0;
   }
 
-  /** Resolves when everything is on disk and the uplink knows of it. */
+  /** Resolves when everything is on disk and offered to the uplink. */
   async record(reading: Reading): Promise<void> {
     const { group } = reading.dictionary;
     this.#countRejected(group, reading);
@@ -110,7 +110,6 @@ export class Recorder {
     const appended = this.#buffer.appendEvent(event);
     await this.#settle(appended);
     this.#uplink.offer({ ...appended, event });
-    this.#uplink.onDisk(appended.sequence);
   }
 
   async #tick(tick: Tick): Promise<void> {
@@ -118,7 +117,6 @@ export class Recorder {
     const settled = this.#settle(appended);
     this.#uplink.offer({ ...appended, tick });
     await settled;
-    this.#uplink.onDisk(appended.sequence);
     this.#samples.inc({ source: tick.dictionary.group }, appended.samples);
   }
 

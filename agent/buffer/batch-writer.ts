@@ -78,6 +78,11 @@ export class BatchWriter {
     return this.#next;
   }
 
+  /** Resolves once everything that was flushed so far is written, or failed. */
+  get settled(): Promise<void> {
+    return (this.#next ?? this.#last).catch(() => {});
+  }
+
   /** Everything added is written, or failed. */
   async drain(): Promise<void> {
     clearTimeout(this.#syncTimer);

@@ -255,8 +255,12 @@ export class RecordBuffer implements AsyncDisposable {
    *
    * In each result the first tick of each dictionary is a keyframe. A later one of the same dictionary is a
    * keyframe, or a difference from the one before it of that dictionary in the same result.
+   *
+   * What was appended before the call and is still being written is waited for: a tick is sent meanwhile, and an answer
+   * to it may come first.
    */
   async read(run: StoredRun, first: number, last: number, maxBytes: number): Promise<StoredRecord[]> {
+    if (run === this.live) await this.#writer.settled;
     return this.#reader.read(run, first, last, maxBytes);
   }
 

@@ -14,6 +14,7 @@ export interface RecordSource {
     /** Series of a dictionary on the average, 0 without one. */
     readonly meanSeries: number;
   };
+  /** What is being written is waited for. */
   read(
     run: RecordSource['runs'][number],
     first: number,

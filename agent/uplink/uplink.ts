@@ -123,10 +123,7 @@ export class Uplink {
   readonly #backoff: Backoff;
   readonly #metrics;
   #session: Session | undefined;
-  /** Newest record that is written; later ones may be on their way. */
   #liveThrough = 0;
-  /** Refused before they were written: at most what a window holds. */
-  readonly #awaited: { readonly sequence: number; readonly resolve: () => void }[] = [];
   #pumping: Promise<void> | undefined;
   #pumpAgain = false;
   #marksToSave = new Set<number>();
@@ -229,35 +226,20 @@ export class Uplink {
 
   /** A new record, which is on disk or about to be. Sends it live if it can; if not, it follows from there. */
   offer(record: LiveRecord): void {
+    this.#liveThrough = Math.max(this.#liveThrough, record.sequence);
     if ('tick' in record) this.#count(record.tick, record.samples);
     const session = this.#session;
     if (!session?.welcomed) return;
     if (this.#delivery.inFlightBytes('live') + record.bytes > session.windowBytes) {
       this.#metrics.liveSkipped.inc();
+      this.#pump();
       return;
     }
     if ('tick' in record) session.sendLiveTick(record);
     else session.sendEvent(session.liveRun, record.sequence, record.event, record.bytes, 'live');
     // With a tick it travels in the same packet.
     this.#tellStatusIfDue(STATUS_BEHIND_EVERY_MS);
-  }
-
-  /** The record can be read from disk, or never will be: from now on it is backlog, unless it was sent. */
-  onDisk(sequence: number): void {
-    this.#liveThrough = Math.max(this.#liveThrough, sequence);
-    for (const waiting of this.#awaited.splice(0)) {
-      if (waiting.sequence <= this.#liveThrough) waiting.resolve();
-      else this.#awaited.push(waiting);
-    }
     this.#pump();
-  }
-
-  /** Resolves once a record can be read: an answer to it may come before its write is done. */
-  async #written({ run, last }: RunRange): Promise<void> {
-    if (run !== this.#options.source.live.counter || last <= this.#liveThrough) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#awaited.push({ sequence: last, resolve });
-    await promise;
   }
 
   async #connect(address: string, signal: AbortSignal): Promise<void> {
@@ -399,7 +381,6 @@ export class Uplink {
     this.#delivery.settled(range);
     this.#marksToSave.add(range.run);
     const run = source.runs.find((one) => one.counter === range.run);
-    await this.#written(range);
     try {
       const lost = run && (await describeLost(source, run, range, this.#samplesPerRecord));
       // Events, dictionaries and losses hold no samples: what they say is in the log.

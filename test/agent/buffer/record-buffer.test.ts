@@ -203,6 +203,18 @@ function folderBytes(folder: string): number {
   return sizes.reduce((sum, size) => sum + size, 0);
 }
 
+// Lost without it: a tick that is refused, or finds no room, while it is being written counts as corrupt, and as lost.
+test('a record that is still being written is waited for by who reads it', async () => {
+  await using dir = tempDir();
+  await using buffer = await openBuffer(dir.path);
+  for (let i = 0; i < 50; i++) {
+    const { sequence, stored } = buffer.appendTick(tickOf(G, START + i, i, i));
+    const [record] = await buffer.read(buffer.live, sequence, sequence, 1);
+    expect(record).toMatchObject({ sequence, ok: true });
+    await stored;
+  }
+});
+
 describe('a backlog', () => {
   /** 200 ticks of two groups and an event, five minutes ago. */
   async function backlog(path: string, time: { now: number }) {

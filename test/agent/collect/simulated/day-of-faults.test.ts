@@ -27,7 +27,7 @@ const LONG_MS = 180_000;
 /** Without a corrected error by chance that day, which is one in two. */
 const SEED = 5;
 /** No aggregator: the day is read from the disk. */
-const nowhere = { offer: () => undefined, onDisk: () => undefined } as unknown as Uplink;
+const nowhere = { offer: () => undefined } as unknown as Uplink;
 /** A stuck read meets its deadline at once. */
 const passed = AbortSignal.abort();
 
