@@ -1,6 +1,7 @@
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import type { Clock } from '#shared/model/clock.ts';
 import type { Collector, Reading } from './collector.ts';
+import { Deadline } from './deadline.ts';
 
 export interface ScheduleOptions {
   readonly collector: Collector;
@@ -66,15 +67,15 @@ export async function schedule(
     const stamp = Math.abs(began - due) <= ON_TIME_MS ? due : began;
     if (stamp <= newest) continue;
     newest = stamp;
+    const deadline = ending.read(Math.min(intervalMs * DEADLINE_SHARE, LONGEST_READ_MS));
     try {
-      const deadlineMs = Math.min(intervalMs * DEADLINE_SHARE, LONGEST_READ_MS);
-      const reading = await collector.collect(ending.beginRead(deadlineMs));
+      const reading = await collector.collect(deadline.signal);
       if (signal.aborted) return;
       await onReading({ ...reading, timestampMs: stamp });
     } catch (error) {
       if (signal.aborted) return;
       onFailure(
-        ending.deadlinePassed
+        deadline.passed
           ? new FleetError(
               'unavailable',
               `Cannot read source "${collector.name}": no answer within its deadline`,
@@ -83,7 +84,7 @@ export async function schedule(
           : error,
       );
     } finally {
-      ending.endRead();
+      deadline[Symbol.dispose]();
     }
   }
 }
@@ -98,12 +99,11 @@ class Ending implements Disposable {
   readonly #afterRead: AbortSignal;
   #timer: NodeJS.Timeout | undefined;
   #wake: (() => void) | undefined;
-  /** Of its own for each read: what listens to it may forget to stop. */
-  #read: AbortController | undefined;
-  deadlinePassed = false;
+  /** Of its own for each read: what listens to its signal may forget to stop. */
+  #read: Deadline | undefined;
   readonly #end = (): void => {
     this.#wake?.();
-    if (this.#now.aborted) this.#read?.abort(this.#now.reason);
+    if (this.#now.aborted) this.#read?.end(this.#now.reason);
   };
 
   constructor(now: AbortSignal, afterRead: AbortSignal) {
@@ -125,21 +125,10 @@ class Ending implements Disposable {
     });
   }
 
-  /** Aborts after `ms`, or when all ends at once. */
-  beginRead(ms: number): AbortSignal {
-    const read = new AbortController();
-    this.#read = read;
-    this.deadlinePassed = false;
-    this.#timer = setTimeout(() => {
-      this.deadlinePassed = true;
-      read.abort(new DOMException('The deadline of the read passed', 'TimeoutError'));
-    }, ms);
-    return read.signal;
-  }
-
-  endRead(): void {
-    clearTimeout(this.#timer);
-    this.#read = undefined;
+  /** Aborts after `ms`, or when all ends at once; to be disposed when the read is over. */
+  read(ms: number): Deadline {
+    this.#read = new Deadline(ms);
+    return this.#read;
   }
 
   [Symbol.dispose](): void {
