@@ -41,6 +41,19 @@ test('appends of one moment share one batch and one fsync', async () => {
   expect(batches).toEqual([{ size: 3, sync: true }]);
 });
 
+// Lost without it: a single tick, which is put by itself, is not on disk when its append resolves.
+test('a record by itself is fsynced as several are', async () => {
+  const { writer, batches } = writerOn('tick', { now: 0 });
+  writer.add({ type: 'put', key: Buffer.of(1), value: Buffer.of(2) });
+  await writer.flush('record');
+  writer.add({ type: 'put', key: Buffer.of(2), value: Buffer.of(2) });
+  await writer.flush('never');
+  expect(batches).toEqual([
+    { size: 1, sync: true },
+    { size: 1, sync: false },
+  ]);
+});
+
 // Lost without it: with `interval`, the last second before a pause is never fsynced, or each tick is.
 test('interval: at most one fsync a second, and the last record before a pause gets one', async () => {
   const time = { now: 10_000 };

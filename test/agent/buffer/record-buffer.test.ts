@@ -4,8 +4,10 @@ import { describe, expect, test } from 'vitest';
 import { RecordKind } from '#shared/wire/record.ts';
 import { recordKey } from '../../../agent/buffer/keys.ts';
 import { openLevel } from '../../../agent/buffer/level-database.ts';
+import { TailFile, tailPath } from '../../../agent/buffer/tail-file.ts';
 import { seededRandom } from '../../support/random.ts';
 import { tempDir } from '../../support/temp.ts';
+import { until } from '../../support/wait.ts';
 import { clockAt, dictionaryOf, lossesOf, openBuffer, START, tickOf, ticksOf } from './test-buffer.ts';
 
 const G = dictionaryOf('g', ['a', 'b']);
@@ -43,6 +45,18 @@ test('durable marks survive a restart', async () => {
   }
   await using again = await openBuffer(dir.path);
   expect(again.runs[0]!.durable.ranges).toEqual([{ first: 1, last: 4 }]);
+});
+
+// Lost without it: what losing the whole buffer costs is told a tick late, or, of a quiet source, never.
+test('the tail says what is not delivered yet as soon as the marks are saved', async () => {
+  await using dir = tempDir();
+  await using buffer = await openBuffer(dir.path, { clock: clockAt({ now: START }) });
+  await buffer.appendTick(tickOf(G, START, 1, 2)).stored;
+  await buffer.saveMarks(buffer.live);
+  await until(async () => (await TailFile.read(tailPath(dir.path)))?.pendingFromMs === START, {
+    timeoutMs: 5_000,
+    what: 'the tail with the oldest record',
+  });
 });
 
 // A damaged record found right after a start, before the first tick, would be told as a loss of no samples.
@@ -179,6 +193,32 @@ describe('the ring', () => {
     }
     expect(sizes.length).toBeGreaterThan(3);
     expect(Math.max(...sizes)).toBeLessThanOrEqual(maxBytes * 1.2);
+  });
+
+  // Lost without it: the disk holds a backlog and what it was compacted from until the ring is next looked at.
+  test('by what compaction wrote and freed, also where neither age nor size asks for a look', async () => {
+    await using dir = tempDir();
+    const maxBytes = 2 ** 23;
+    const time = { now: START };
+    const wide = dictionaryOf(
+      'wide',
+      Array.from({ length: 200 }, (_, i) => `m_${i}`),
+    );
+    await using buffer = await openBuffer(dir.path, { maxBytes, clock: clockAt(time) });
+    const random = seededRandom(2);
+    while (buffer.bytes < maxBytes * 0.4) {
+      time.now += 1000;
+      const values = wide.series.map((_, slot) => (slot < 20 ? 2 ** 31 : Math.floor(random() * 2 ** 31)));
+      await buffer.appendTick(tickOf(wide, time.now, ...values)).stored;
+    }
+    time.now += 600_000;
+    await buffer.trim();
+    const ring = buffer.bytes;
+    expect(await buffer.compact()).toBe(true);
+    expect(buffer.bytes).toBeGreaterThan(ring * 1.1);
+    await buffer.trim();
+    expect(buffer.bytes).toBeLessThan(ring * 1.1);
+    expect(folderBytes(join(dir.path, 'buffer'))).toBeLessThan(ring * 1.1);
   });
 
   test('dictionaries leave with the last record that uses them: churning series must not fill the disk', async () => {

@@ -23,6 +23,7 @@ async function run(
     seen: { stamps: number[]; failures: unknown[]; missed: number },
     step: (ms: number) => void,
   ) => Promise<void>,
+  { intervalMs = 20 } = {},
 ) {
   let offset = 0;
   const clock: Clock = { now: () => Date.now() + offset, monotonic: () => performance.now() };
@@ -33,7 +34,7 @@ async function run(
     {
       collector: {
         name: 's',
-        intervalMs: 20,
+        intervalMs,
         rank: 50,
         holdsDevice: false,
         describe: () => 'a test',
@@ -111,4 +112,31 @@ test('a read that takes three intervals skips the ticks in between, and they are
   );
   expect(missed).toBeGreaterThanOrEqual(2);
   expect(new Set(stamps).size).toBe(stamps.length);
+});
+
+// Lost without it: a stop waits for the source with the longest interval, up to five minutes.
+test('the end comes at once, whether the schedule waits or reads', async () => {
+  const { stamps } = await run(
+    async () => reading,
+    async () => {},
+    { intervalMs: 300_000 },
+  );
+  expect(stamps).toEqual([]);
+  const reasons: unknown[] = [];
+  let reads = 0;
+  await run(
+    (signal) => {
+      reads++;
+      return new Promise((_, reject) =>
+        signal.addEventListener('abort', () => {
+          reasons.push((signal.reason as Error).name);
+          reject(signal.reason);
+        }),
+      );
+    },
+    async () => until(() => reads === 1, { timeoutMs: 10_000, what: 'a read' }),
+    { intervalMs: 500 },
+  );
+  // Not at its own deadline, which comes later.
+  expect(reasons).toEqual(['AbortError']);
 });
