@@ -10,6 +10,7 @@ import type { FleetRequest } from '../peers/fleet-server.ts';
 import { scrapeConfig } from '../peers/peer.ts';
 import { cpuSeconds, residentBytes } from '../peers/process-usage.ts';
 import { freePort } from './free-port.ts';
+import type { GrpcEchoRequest } from './grpc-echo.ts';
 import type { PacedStreamsOptions } from './paced-streams.ts';
 import { Program } from './program.ts';
 import { binaryOr, startAggregator, startVmagent } from './servers.ts';
@@ -32,7 +33,7 @@ export const trickle: BenchCase = {
   async run(options: BenchOptions): Promise<BenchMetrics> {
     const found = await findServer(VICTORIA_METRICS, options);
     if (binaryOr(found, 'VictoriaMetrics', 'trickle', options.log) === undefined) return {};
-    const ours = await measureAggregator(options);
+    const ours = { ...(await measureAggregator(options)), ...(await measureTransport(options)) };
     const vmagent = await measureVmagent(options);
     if (vmagent === undefined) return ours;
     const ratio = ours.aggregator_cpu_seconds_per_million! / vmagent.vmagent_cpu_seconds_per_million!;
@@ -40,22 +41,14 @@ export const trickle: BenchCase = {
   },
 };
 
-async function measureAggregator({ seed, tiny, dataDir, log }: BenchOptions): Promise<BenchMetrics> {
+async function measureAggregator(options: BenchOptions): Promise<BenchMetrics> {
+  const { tiny, log } = options;
   await using dir = tempDir('bench-trickle');
   await using store = await Store.start({ directory: dir.path, port: await freePort(), log });
   const ports = { ingest: await freePort(), api: await freePort() };
   const directory = join(dir.path, 'aggregator');
   await using aggregator = await startAggregator({ directory, storeUrl: store.url, ports });
-  await using load = new Program(new URL('./paced-streams.ts', import.meta.url));
-  const options: PacedStreamsOptions = {
-    port: ports.ingest,
-    streams: tiny ? 5 : NODES,
-    series: SERIES,
-    intervalMs: tiny ? 100 : 1_000,
-    ticks: 120,
-    bench: { seed, tiny, dataDir },
-  };
-  await load.ask({ kind: 'start', options });
+  await using load = await startLoad(ports.ingest, options);
   await sleep(tiny ? 100 : WARM_UP_MS);
   const pids = [aggregator.pid, store.pid];
   const { seconds, cpu, ticks } = await watchLoad(load, pids, tiny ? 1_000 : MEASURE_MS, log);
@@ -66,6 +59,37 @@ async function measureAggregator({ seed, tiny, dataDir, log }: BenchOptions): Pr
     aggregator_rss_bytes: residentBytes(aggregator.pid),
     samples_per_second: (ticks * SERIES) / seconds,
   };
+}
+
+/** The part of it that no aggregator on grpc-js can save: the same streams, taken and acknowledged, and nothing else. */
+async function measureTransport(options: BenchOptions): Promise<BenchMetrics> {
+  const { tiny, log } = options;
+  const port = await freePort();
+  await using echo = new Program(new URL('./grpc-echo.ts', import.meta.url));
+  await echo.ask({ port } satisfies GrpcEchoRequest);
+  await using load = await startLoad(port, options);
+  await sleep(tiny ? 100 : WARM_UP_MS);
+  const { cpu, ticks } = await watchLoad(load, [echo.pid], tiny ? 1_000 : MEASURE_MS, log);
+  return { grpc_alone_cpu_seconds_per_million: cpu[0]! / ((ticks * SERIES) / 1e6) };
+}
+
+async function startLoad(port: number, { seed, tiny, dataDir }: BenchOptions): Promise<Program> {
+  const load = new Program(new URL('./paced-streams.ts', import.meta.url));
+  const options: PacedStreamsOptions = {
+    port,
+    streams: tiny ? 5 : NODES,
+    series: SERIES,
+    intervalMs: tiny ? 100 : 1_000,
+    ticks: 120,
+    bench: { seed, tiny, dataDir },
+  };
+  try {
+    await load.ask({ kind: 'start', options });
+    return load;
+  } catch (error) {
+    await load[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 /** Scraping is part of what vmagent does, as decoding frames is of what the aggregator does. */
