@@ -12,16 +12,16 @@ export function ingestMetrics(registry: Registry, streams: () => number) {
     },
   });
   // Counted in plain numbers and booked when somebody asks: a counter with labels costs more than a small tick.
-  const counted = new Map<string, { readonly kind: string; readonly lane: string; count: number }>();
+  const counted = { live: new Map<string, number>(), backfill: new Map<string, number>() };
   let slots = 0;
   counter(registry, {
     name: 'gpufleet_ingest_records_total',
     help: 'Records received, repeats included, by kind and lane.',
     labelNames: ['kind', 'lane'],
     collect() {
-      for (const one of counted.values()) {
-        this.inc({ kind: one.kind, lane: one.lane }, one.count);
-        one.count = 0;
+      for (const [lane, counts] of Object.entries(counted)) {
+        for (const [kind, count] of counts) this.inc({ kind, lane }, count);
+        counts.clear();
       }
     },
   });
@@ -54,13 +54,8 @@ export function ingestMetrics(registry: Registry, streams: () => number) {
   let most = 0;
   return {
     records(kind: string, live: boolean, count = 1): void {
-      const key = live ? `${kind}/live` : `${kind}/backfill`;
-      let one = counted.get(key);
-      if (!one) {
-        one = { kind, lane: live ? 'live' : 'backfill', count: 0 };
-        counted.set(key, one);
-      }
-      one.count += count;
+      const counts = live ? counted.live : counted.backfill;
+      counts.set(kind, (counts.get(kind) ?? 0) + count);
     },
     samples(count: number): void {
       slots += count;

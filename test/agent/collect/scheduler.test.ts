@@ -134,7 +134,9 @@ test('the end comes at once, whether the schedule waits or reads', async () => {
         }),
       );
     },
-    async () => until(() => reads === 1, { timeoutMs: 10_000, what: 'a read' }),
+    async () => {
+      await until(() => reads === 1, { timeoutMs: 10_000, what: 'a read' });
+    },
     { intervalMs: 500 },
   );
   // Not at its own deadline, which comes later.
