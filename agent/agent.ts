@@ -125,9 +125,14 @@ export class Agent implements AsyncDisposable {
     }
   }
 
-  /** The newest tick of each source that was read lately: for the exporter. */
+  /** The newest tick of each source, however old it is. */
+  get latest(): Iterable<Tick> {
+    return this.#recorder.latest;
+  }
+
+  /** Those that were read lately: for the exporter. */
   get ticks(): Iterable<Tick> {
-    return freshTicks(this.#recorder.latest, this.#options.clock.now());
+    return freshTicks(this.latest, this.#options.clock.now());
   }
 
   /** Why it is not ready: nothing was read yet. An aggregator out of reach is not a reason: samples are kept. */
@@ -148,7 +153,7 @@ export class Agent implements AsyncDisposable {
       pid,
       clock,
       sources: this.#sources,
-      ticks: () => this.#recorder.latest,
+      ticks: () => this.latest,
       ledger: new GpuLedger({ facts, bootId, bootedMs, expected: expectedGpus }),
       uplink: this.#uplink,
       buffer: () => ({

@@ -69,6 +69,8 @@ export class RecordBuffer implements AsyncDisposable {
   /** Every run on disk by counter, the live one last. */
   readonly runs: StoredRun[];
   readonly live: StoredRun;
+  /** Sequence of the newest loss record, 0 without one. */
+  lossesThrough = 0;
   readonly dictionaries: DictionaryShelf;
   readonly #store: OpenStore;
   readonly #options: RecordBufferOptions;
@@ -401,7 +403,8 @@ export class RecordBuffer implements AsyncDisposable {
   #addLoss(loss: Loss, again: boolean): void {
     this.#options.logger.error({ ...loss }, 'samples lost');
     this.#metrics.lost.inc({ reason: loss.reason }, loss.samples);
-    this.#add(RecordKind.Loss, again ? { samples: 0, loss } : { samples: 0 }, encodeLoss(loss));
+    const facts = again ? { samples: 0, loss } : { samples: 0 };
+    this.lossesThrough = this.#add(RecordKind.Loss, facts, encodeLoss(loss)).sequence;
   }
 
   /** Gives the record its sequence, and it to the next batch. */

@@ -9,6 +9,8 @@ import type { DeliverableRun } from './delivery.ts';
 export interface RecordSource {
   readonly runs: readonly (DeliverableRun & { readonly id: Uint8Array; readonly cleanEnd: boolean })[];
   readonly live: DeliverableRun;
+  /** Sequence of the live run's newest loss record, 0 without one: nobody offers it, it follows from disk. */
+  readonly lossesThrough: number;
   readonly dictionaries: {
     get(hash: bigint): Dictionary | undefined;
     /** Series of a dictionary on the average, 0 without one. */

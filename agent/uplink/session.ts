@@ -47,6 +47,7 @@ export interface SessionEvents {
 /** The state of one stream: run indices, dictionary ids, delta encoders. Ends with it. */
 export class Session {
   welcomed = false;
+  #welcomedAt = 0;
   windowBytes = DEFAULT_WINDOW_BYTES;
   backfillWindowBytes = DEFAULT_WINDOW_BYTES;
   backfillOpen = true;
@@ -105,6 +106,7 @@ export class Session {
       const { message } = response;
       if (message.case === 'welcome') {
         this.welcomed = true;
+        this.#welcomedAt = this.#lastAnswerAt;
         this.#olderModes = message.value.protocolVersion < REASONS_SINCE_PROTOCOL;
         this.#windows(message.value);
         this.#events.welcome(message.value);
@@ -131,6 +133,7 @@ export class Session {
   /** Says how far behind this agent is. */
   sendStatus(status: Status): void {
     if (this.#draining) return;
+    status.sinceWelcomeMs = BigInt(Math.floor(this.#clock.monotonic() - this.#welcomedAt));
     this.#stream.send(create(StreamRequestSchema, { message: { case: 'status', value: status } }));
   }
 

@@ -193,7 +193,10 @@ export class Uplink {
 
   /** Connects, and again, until the signal aborts; then drains for a moment and returns. */
   async run(signal: AbortSignal): Promise<void> {
-    const saving = setInterval(() => void this.#saveMarks(), SAVE_MARKS_EVERY_MS);
+    const saving = setInterval(() => {
+      this.#sendLosses();
+      void this.#saveMarks();
+    }, SAVE_MARKS_EVERY_MS);
     const logging = setInterval(() => this.#acceptedLog.save(), SAVE_ACCEPTED_EVERY_MS);
     const telling = setInterval(() => this.#tellStatusIfDue(), STATUS_BEHIND_EVERY_MS);
     try {
@@ -573,6 +576,14 @@ export class Uplink {
       for (const { first, last, why } of contiguous(faults))
         await this.#lose({ run: next.run, first, last }, 'corrupt', why);
     }
+  }
+
+  /** Also where no source can be read, and so nothing is offered: then the ledger is all that is left to say. */
+  #sendLosses(): void {
+    const { lossesThrough } = this.#options.source;
+    if (lossesThrough <= this.#liveThrough) return;
+    this.#liveThrough = lossesThrough;
+    this.#pump();
   }
 
   async #saveMarks(): Promise<void> {

@@ -103,6 +103,8 @@ export class AgentStream {
   #draining = false;
   /** Monotonic ms of the last acknowledgement. */
   #acknowledgedAt = 0;
+  /** Monotonic ms of Welcome. */
+  #welcomedAt = 0;
   #closed = false;
   #commands: AgentCommands | undefined;
   /** Monotonic ms of the newest record. */
@@ -134,9 +136,16 @@ export class AgentStream {
         pendingRecords: Number(message.value.pendingRecords),
         pendingSamples: Number(message.value.pendingSamples),
         samplesPerSecond: message.value.samplesPerSecond,
+        lateMs: this.#lateMs(message.value.sinceWelcomeMs),
       });
     } else if (message.case === 'commandResult') this.#commands?.answer(message.value);
     // Another kind of message is a later version's: it is not needed to understand the rest.
+  }
+
+  /** By clocks that do not step, the agent's and this one's. */
+  #lateMs(sinceWelcomeMs: bigint | undefined): number {
+    if (sinceWelcomeMs === undefined) return 0;
+    return Math.max(0, this.#options.clock.monotonic() - this.#welcomedAt - Number(sinceWelcomeMs));
   }
 
   /** Asks the agent to send a part of its buffer again. */
@@ -215,6 +224,7 @@ export class AgentStream {
       this.#options.send(create(StreamResponseSchema, { message: { case: 'commandRequest', value } })),
     );
     sink.connected(peer);
+    this.#welcomedAt = this.#options.clock.monotonic();
     this.#options.send(
       create(StreamResponseSchema, {
         message: {

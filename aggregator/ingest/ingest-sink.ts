@@ -27,6 +27,8 @@ export interface AgentStatus {
   readonly pendingRecords: number;
   readonly pendingSamples: number;
   readonly samplesPerSecond: number;
+  /** How long it was under way: it says nothing of what was recorded since it was sent. 0 where that is not known. */
+  readonly lateMs: number;
 }
 
 /** Asks an agent to send again what it recorded between two moments, Unix ms; `toMs` 0 is no end. */

@@ -129,7 +129,7 @@ export class RunWatch {
   }
 
   /** How far behind a node is. Until `flush` it is in memory alone. */
-  status({ source, runs }: WatchedPeer, status: WatchedStatus): void {
+  status({ source, runs }: WatchedPeer, status: WatchedStatus & { readonly lateMs: number }): void {
     const live = runs.at(-1);
     const key = keyOf(source);
     const before = this.#known.get(key);
@@ -138,7 +138,8 @@ export class RunWatch {
     this.#set(key, {
       run: live.id,
       skewMs: before.skewMs,
-      heardAtMs: now,
+      // What lay in a socket while this process was stopped is not news of now.
+      heardAtMs: now - countOf(status.lateMs),
       oldestUndurableMs: Math.min(countOf(status.oldestUndurableMs), MAX_TIME_MS),
       pendingRecords: countOf(status.pendingRecords),
       pendingSamples: countOf(status.pendingSamples),

@@ -52,7 +52,7 @@ function witnessedCollector(group: OracleGroup): Collector {
   let open: number | undefined;
   const settle = (): void => {
     if (open === undefined) return;
-    for (const tick of agent?.ticks ?? []) {
+    for (const tick of agent?.latest ?? []) {
       if (tick.dictionary.group === group.name && tick.values[0] === open) {
         witness.recorded(group.name, open, tick.timestampMs);
         open = undefined;

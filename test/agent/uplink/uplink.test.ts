@@ -9,6 +9,7 @@ import type { RecordSource } from '../../../agent/uplink/record-source.ts';
 import { Uplink } from '../../../agent/uplink/uplink.ts';
 import { DEFAULT_LIMITS } from '../../../aggregator/ingest/admission.ts';
 import { IngestServer } from '../../../aggregator/ingest/ingest-server.ts';
+import type { AgentStatus } from '../../../aggregator/ingest/ingest-sink.ts';
 import { quietSink } from '../../support/quiet-sink.ts';
 import { until } from '../../support/wait.ts';
 
@@ -26,6 +27,9 @@ const SOON = { timeoutMs: 10_000, what: 'what the test waits for' };
 /** A real aggregator's port with an uplink to it, whose source is a disk that says what it was asked for. */
 async function start() {
   const times: number[] = [];
+  const statuses: AgentStatus[] = [];
+  /** How long the aggregator's process was stopped. */
+  const stopped = { ms: 0 };
   const server = await IngestServer.listen({
     listen: { host: '127.0.0.1', port: 0 },
     credentials: ServerCredentials.createInsecure(),
@@ -35,11 +39,12 @@ async function start() {
         times.push(timestampMs);
         return { state: 'accepted', epoch: 1n };
       },
+      status: (_, status) => void statuses.push(status),
     }),
     shard: 's',
     limits: DEFAULT_LIMITS,
     timeBounds: () => ({ minMs: 0, maxMs: Number.MAX_SAFE_INTEGER }),
-    clock: systemClock,
+    clock: { now: systemClock.now, monotonic: () => systemClock.monotonic() + stopped.ms },
     logger: silentLogger,
     registry: createRegistry(),
   });
@@ -52,9 +57,10 @@ async function start() {
     cleanEnd: false,
   };
   const reads: [first: number, last: number][] = [];
-  const source: RecordSource = {
+  const source: RecordSource & { lossesThrough: number } = {
     runs: [live],
     live,
+    lossesThrough: 0,
     dictionaries: { get: () => dictionary, meanSeries: 1 },
     read: async (_, first, last) => {
       reads.push([first, last]);
@@ -86,8 +92,11 @@ async function start() {
   const running = uplink.run(stop.signal);
   return {
     uplink,
+    source,
     times,
     reads,
+    statuses,
+    stopped,
     async [Symbol.asyncDispose]() {
       stop.abort();
       await running;
@@ -103,4 +112,24 @@ test('a tick is heard by the aggregator while its disk has not answered yet', as
   made.uplink.offer({ sequence: 1, bytes: 10, samples: 1, tick: tickAt(1_780_000_000_000) });
   await until(() => made.times.length === 1, SOON);
   expect(made.reads).toEqual([]);
+});
+
+// Lost without it: where the last source has died, what was lost before is on the disk and in no ledger.
+test('a loss is sent although nothing else is recorded any more', async () => {
+  await using made = await start();
+  await until(() => made.uplink.connected, SOON);
+  made.source.lossesThrough = 9;
+  await until(() => made.reads.some(([first, last]) => first === 1 && last === 9), SOON);
+});
+
+// Lost without it: an aggregator that was stopped takes what lay in its socket for news.
+test('a status says how long it was under way', async () => {
+  await using made = await start();
+  await until(() => made.uplink.connected && made.statuses.length === 1, SOON);
+  expect(made.statuses[0]!.lateMs).toBeLessThan(10_000);
+  made.stopped.ms = 30_000;
+  // A rate that nobody knew yet is told at once.
+  made.uplink.offer({ sequence: 1, bytes: 10, samples: 1, tick: tickAt(1_780_000_000_000) });
+  await until(() => made.statuses.length === 2, SOON);
+  expect(made.statuses[1]!.lateMs).toBeGreaterThanOrEqual(30_000);
 });

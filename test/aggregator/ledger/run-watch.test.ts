@@ -14,7 +14,7 @@ const peer = (runs: Run[], node = 'a', clockSkewSeconds = 0) => ({
   runs: runs.map(([id, firstSequence, lastSequence]) => ({ id, firstSequence, lastSequence })),
 });
 const status = (oldestUndurableMs: number, pendingSamples: number, samplesPerSecond: number) => ({
-  ...{ oldestUndurableMs, pendingRecords: 1, pendingSamples, samplesPerSecond },
+  ...{ oldestUndurableMs, pendingRecords: 1, pendingSamples, samplesPerSecond, lateMs: 0 },
 });
 
 async function watchOn(shelf = new FakeShelf(), more: Partial<RunWatchOptions> = {}) {
@@ -39,6 +39,16 @@ test('a reimaged node: what it had not delivered is a loss with a range, a count
     detail: expect.stringMatching(/run-a is no longer.*reimaged.*4000 of its samples/),
   });
   expect(watch.connected(peer([['run-b', 1, 9]])), 'and that once').toBeUndefined();
+});
+
+// Lost without it: an aggregator that was stopped takes what lay in its socket for news, and half a minute is not counted.
+test('a status that was under way for long says nothing of what was recorded meanwhile', async () => {
+  const { watch, clock } = await watchOn();
+  watch.connected(peer([['run-a', 1, 500]]));
+  clock.ms += 40_000;
+  watch.status(peer([['run-a', 1, 500]]), { ...status(START_MS, 50, 100), lateMs: 28_000 });
+  clock.ms += 100;
+  expect(watch.connected(peer([['run-b', 1, 0]]))).toMatchObject({ samples: 50 + 28.1 * 100 });
 });
 
 test('a node clock that is off widens the range: samples carry the time of the node', async () => {
@@ -171,6 +181,7 @@ test('the node that was heard least lately is forgotten first, also after a rest
     pendingRecords: 0,
     pendingSamples: 0,
     samplesPerSecond: 1,
+    lateMs: 0,
   });
   await watch.flush();
   const after = await RunWatch.open({ shelf, clock, logger: silentLogger, maxNodes: 2 });
@@ -192,6 +203,7 @@ test('what a node recorded since its last status is counted, not since it was la
     pendingRecords: 0,
     pendingSamples: 0,
     samplesPerSecond: 100,
+    lateMs: 0,
   });
   now += 10_000;
   // It was back for a moment without a status: that is no word of what it recorded.
