@@ -38,6 +38,7 @@ export interface Tail {
 export class TailFile implements AsyncDisposable {
   readonly #file: FileHandle;
   #writing: Promise<unknown> = Promise.resolve();
+  #closed = false;
 
   private constructor(file: FileHandle) {
     this.#file = file;
@@ -58,8 +59,9 @@ export class TailFile implements AsyncDisposable {
     }
   }
 
-  /** Never rejects: a tail that cannot be written only says less. */
+  /** Never rejects: a tail that cannot be written only says less. Nothing is written once it is disposed of. */
   write(tail: Tail): void {
+    if (this.#closed) return;
     const json = JSON.stringify(tail);
     const bytes = Buffer.from(`${json}\n${crc32c(Buffer.from(json))}`.padEnd(FILE_BYTES));
     this.#writing = this.#writing.then(() => this.#put(bytes));
@@ -71,6 +73,7 @@ export class TailFile implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
     await this.#writing;
     await this.#file.close().catch(() => {});
   }

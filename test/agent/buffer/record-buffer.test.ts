@@ -59,6 +59,16 @@ test('the tail says what is not delivered yet as soon as the marks are saved', a
   });
 });
 
+// Lost without it: a record that settles while the agent stops ends it with an error.
+test('a tail that is written after its file was closed is nothing, and no error', async () => {
+  await using dir = tempDir();
+  const tail = await TailFile.open(tailPath(dir.path));
+  await tail[Symbol.asyncDispose]();
+  tail.write({ run: 'r', counter: 1, last: 1, clean: false });
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(await TailFile.read(tailPath(dir.path))).toBeUndefined();
+});
+
 // A damaged record found right after a start, before the first tick, would be told as a loss of no samples.
 test('how many samples a record holds is known after a restart, before the first tick', async () => {
   await using dir = tempDir();
