@@ -47,7 +47,6 @@ export interface SessionEvents {
 /** The state of one stream: run indices, dictionary ids, delta encoders. Ends with it. */
 export class Session {
   welcomed = false;
-  #welcomedAt = 0;
   windowBytes = DEFAULT_WINDOW_BYTES;
   backfillWindowBytes = DEFAULT_WINDOW_BYTES;
   backfillOpen = true;
@@ -65,6 +64,7 @@ export class Session {
   readonly #dictionaryIds = new Map<bigint, number>();
   readonly #encoders = new Map<Dictionary, FrameEncoder>();
   #lastAnswerAt = 0;
+  #welcomedAt = 0;
   #waitingSince: number | undefined;
   #draining = false;
   /** The other side does not know why a slot may have no value. */

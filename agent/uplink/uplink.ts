@@ -571,7 +571,9 @@ export class Uplink {
       if (!next || !run || room <= 0) return;
       const records = await source.read(run, next.first, next.last, Math.min(room, BACKFILL_READ_BYTES));
       if (session !== this.#session || records.length === 0) return;
-      const there = this.#withoutUnbuffered(run, records);
+      // An event that was awaited here was offered meanwhile, and went live.
+      const pending = records.filter(({ sequence }) => !this.#delivery.fateOf(next.run, sequence));
+      const there = this.#withoutUnbuffered(run, pending);
       const faults = session.sendStored(next.run, this.#withoutHeard(next.run, there));
       for (const { first, last, why } of contiguous(faults))
         await this.#lose({ run: next.run, first, last }, 'corrupt', why);

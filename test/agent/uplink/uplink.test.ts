@@ -5,7 +5,8 @@ import { silentLogger } from '#shared/logging/logger.ts';
 import { systemClock } from '#shared/model/clock.ts';
 import { RangeSet } from '#shared/model/range-set.ts';
 import { createDictionary } from '#shared/wire/dictionary.ts';
-import type { RecordSource } from '../../../agent/uplink/record-source.ts';
+import { encodeEvent, RecordKind } from '#shared/wire/record.ts';
+import type { ReadRecord, RecordSource } from '../../../agent/uplink/record-source.ts';
 import { Uplink } from '../../../agent/uplink/uplink.ts';
 import { DEFAULT_LIMITS } from '../../../aggregator/ingest/admission.ts';
 import { IngestServer } from '../../../aggregator/ingest/ingest-server.ts';
@@ -27,6 +28,7 @@ const SOON = { timeoutMs: 10_000, what: 'what the test waits for' };
 /** A real aggregator's port with an uplink to it, whose source is a disk that says what it was asked for. */
 async function start() {
   const times: number[] = [];
+  const events: string[] = [];
   const statuses: AgentStatus[] = [];
   /** How long the aggregator's process was stopped. */
   const stopped = { ms: 0 };
@@ -37,6 +39,10 @@ async function start() {
     sink: quietSink({
       async block({ timestampMs }) {
         times.push(timestampMs);
+        return { state: 'accepted', epoch: 1n };
+      },
+      async event(_, { text }) {
+        events.push(text);
         return { state: 'accepted', epoch: 1n };
       },
       status: (_, status) => void statuses.push(status),
@@ -57,6 +63,7 @@ async function start() {
     cleanEnd: false,
   };
   const reads: [first: number, last: number][] = [];
+  const disk = { read: async (): Promise<ReadRecord[]> => [] };
   const source: RecordSource & { lossesThrough: number } = {
     runs: [live],
     live,
@@ -64,7 +71,7 @@ async function start() {
     dictionaries: { get: () => dictionary, meanSeries: 1 },
     read: async (_, first, last) => {
       reads.push([first, last]);
-      return [];
+      return await disk.read();
     },
     saveMarks: async () => {},
     appendLoss: async () => {},
@@ -93,7 +100,9 @@ async function start() {
   return {
     uplink,
     source,
+    disk,
     times,
+    events,
     reads,
     statuses,
     stopped,
@@ -132,4 +141,30 @@ test('a status says how long it was under way', async () => {
   made.uplink.offer({ sequence: 1, bytes: 10, samples: 1, tick: tickAt(1_780_000_000_000) });
   await until(() => made.statuses.length === 2, SOON);
   expect(made.statuses[1]!.lateMs).toBeGreaterThanOrEqual(30_000);
+});
+
+// Lost without it: an event whose write is awaited by the backlog is sent twice, for its own turn comes meanwhile.
+test('what went live while the backlog read it is not sent again', async () => {
+  await using made = await start();
+  await until(() => made.uplink.connected, SOON);
+  const event = {
+    type: 'xid',
+    timestampMs: 1_780_000_000_000,
+    gpu: '',
+    gpuUuid: '',
+    text: 'Xid 79',
+    attributes: {},
+  };
+  const written = Promise.withResolvers<ReadRecord[]>();
+  made.disk.read = () => written.promise;
+  made.uplink.offer({ sequence: 2, bytes: 10, samples: 1, tick: tickAt(1_780_000_000_000) });
+  await until(() => made.reads.length === 1, SOON);
+  made.uplink.offer({ sequence: 1, bytes: 10, event });
+  made.disk.read = async () => [];
+  written.resolve([{ sequence: 1, ok: true, kind: RecordKind.Event, body: encodeEvent(event) }]);
+  await until(() => made.times.length === 1 && made.events.length >= 1, SOON);
+  // The next tick comes after all that was sent before it.
+  made.uplink.offer({ sequence: 3, bytes: 10, samples: 1, tick: tickAt(1_780_000_001_000) });
+  await until(() => made.times.length === 2, SOON);
+  expect(made.events).toEqual(['Xid 79']);
 });
