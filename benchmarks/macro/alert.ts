@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from '@nats-io/transport-node';
 import { stringify } from 'yaml';
+import { freePort } from '../../deploy/local/free-port.ts';
 import {
   ALERTMANAGER,
   findServer,
@@ -19,7 +20,6 @@ import type { BenchCase, BenchMetrics, BenchOptions } from '../bench-case.ts';
 import type { Breaches, FleetRequest } from '../peers/fleet-server.ts';
 import { scrapeConfig } from '../peers/peer.ts';
 import type { AgentsRequest } from './agents.ts';
-import { freePort } from './free-port.ts';
 import type { PacedStreamsOptions } from './paced-streams.ts';
 import { Program } from './program.ts';
 import {

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../../deploy/local/free-port.ts';
 import { tempDir } from '../../test/support/temp.ts';
 import type { BenchCase, BenchMetrics, BenchOptions } from '../bench-case.ts';
 import { residentBytes } from '../peers/process-usage.ts';
-import { freePort } from './free-port.ts';
 import type { PacedStreamsOptions } from './paced-streams.ts';
 import { Program } from './program.ts';
 import { startAggregator } from './servers.ts';

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { describeError } from '#shared/errors/fleet-error.ts';
+import { freePort } from '../../deploy/local/free-port.ts';
 
 /** Where a program runs: the nodes, the shipper or aggregator in the middle, the store. */
 export type Place = 'node' | 'hub' | 'store';
@@ -66,14 +66,7 @@ class Loopback implements Network {
   }
 
   freePort(): Promise<number> {
-    return new Promise((resolve, reject) => {
-      const server = createServer();
-      server.once('error', reject);
-      server.listen(0, '127.0.0.1', () => {
-        const address = server.address();
-        server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-      });
-    });
+    return freePort();
   }
 
   wireBytes(): undefined {
