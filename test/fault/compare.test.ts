@@ -128,6 +128,13 @@ test('values may differ by what the decimals of the store cost, and not by more'
   expect(look({ samples: nudged(5e-11) }).found.wrong).toBe(TICKS);
 });
 
+test('an agent that is done with a tick and does not have it fails, even if the tick is stored', () => {
+  const ticks = allTicks().map((tick) =>
+    tick.timestampMs === START_MS + 7_000 ? tickAt(7, { timestampMs: undefined, forgotten: true }) : tick,
+  );
+  expect(look({ ticks }).found).toEqual({ forgotten: 1 });
+});
+
 describe('samples', () => {
   test('that are answered twice are duplicates', () => {
     const samples = samplesOf(allTicks());

@@ -39,6 +39,8 @@ export type Violation =
   | 'wrong'
   /** In the store, and never recorded at that time. */
   | 'invented'
+  /** Given to an agent, which was done with it and did not have it. */
+  | 'forgotten'
   /** Two ticks of a group were recorded with one timestamp. */
   | 'collision'
   /** Recorded, not in the store, and no entry of the ledger covers its time. */
@@ -121,6 +123,7 @@ class Comparison {
 
   #place(tick: WitnessedTick): void {
     const key = groupKey(tick.node, tick.group);
+    if (tick.forgotten) this.#violate('forgotten', `${key}: tick ${tick.n} of ${tick.beganMs}`);
     if (tick.timestampMs === undefined) {
       const open = this.#open.get(key);
       if (open) open.push(tick);

@@ -48,6 +48,7 @@ export function renderReport(summary: Summary): string {
     `duplicates              ${count('duplicate')}`,
     `wrong                   ${count('wrong')}`,
     `invented                ${count('invented')}`,
+    `forgotten               ${count('forgotten')}`,
     `collisions              ${count('collision')}`,
     `missing without reason  ${count('missing_without_reason')}`,
     `missing beyond ledger   ${count('missing_beyond_ledger')}`,

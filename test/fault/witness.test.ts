@@ -8,11 +8,13 @@ import { parseWitness } from './witness.ts';
 
 test('a tick is recorded once its line says so; a line that a kill cut off never was', () => {
   const text =
-    '["produced","fast",1,100,null]\n["produced","slow",1,101,"e"]\n["recorded","fast",1,99]\n["recorded","slow"';
+    '["produced","fast",1,100,null]\n["produced","slow",1,101,"e"]\n["recorded","fast",1,99]\n' +
+    '["produced","fast",2,200,null]\n["forgotten","fast",2]\n["recorded","slow"';
   const node = 'oracle-0';
   expect(parseWitness(node, text)).toEqual([
     { node, group: 'fast', n: 1, beganMs: 100, timestampMs: 99, event: undefined },
     { node, group: 'slow', n: 1, beganMs: 101, timestampMs: undefined, event: 'e' },
+    { node, group: 'fast', n: 2, beganMs: 200, timestampMs: undefined, event: undefined, forgotten: true },
   ]);
 });
 

@@ -13,11 +13,14 @@ export interface WitnessedTick {
   readonly timestampMs: number | undefined;
   /** The event that it brought. */
   readonly event: string | undefined;
+  /** The agent was done with it and did not have it. */
+  readonly forgotten?: true;
 }
 
 type Line =
   | readonly ['produced', group: string, n: number, beganMs: number, event: string | null]
-  | readonly ['recorded', group: string, n: number, timestampMs: number];
+  | readonly ['recorded', group: string, n: number, timestampMs: number]
+  | readonly ['forgotten', group: string, n: number];
 
 /**
  * What an agent's source says under oath, in a file that neither the agent nor any fault touches. Appended
@@ -37,6 +40,11 @@ export class Witness {
   /** The agent had finished with the tick: what it promises about samples counts from here. */
   recorded(group: string, n: number, timestampMs: number): void {
     this.#append(['recorded', group, n, timestampMs]);
+  }
+
+  /** The agent had finished with the tick, and does not show it: nobody can say what became of it. */
+  forgotten(group: string, n: number): void {
+    this.#append(['forgotten', group, n]);
   }
 
   #append(line: Line): void {
@@ -69,8 +77,11 @@ export function parseWitness(node: string, text: string): WitnessedTick[] {
       ticks.set(key, { node, group, n, beganMs, timestampMs: undefined, event: event ?? undefined });
     } else {
       const produced = ticks.get(key);
-      if (!produced) throw new Error(`the witness of ${node} has ${key} recorded and never produced`);
-      ticks.set(key, { ...produced, timestampMs: line[3] });
+      if (!produced) throw new Error(`the witness of ${node} has ${key} ${line[0]} and never produced`);
+      ticks.set(
+        key,
+        line[0] === 'recorded' ? { ...produced, timestampMs: line[3] } : { ...produced, forgotten: true },
+      );
     }
   }
   return [...ticks.values()];

@@ -9,6 +9,7 @@ import { credentials } from '@grpc/grpc-js';
 import { FleetError } from '#shared/errors/fleet-error.ts';
 import { runMain } from '#shared/lifecycle/run-main.ts';
 import { createLogger } from '#shared/logging/logger.ts';
+import type { Tick } from '#shared/model/block.ts';
 import { type Clock, systemClock } from '#shared/model/clock.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
 import { Agent } from '../../agent/agent.ts';
@@ -52,14 +53,11 @@ function witnessedCollector(group: OracleGroup): Collector {
   let open: number | undefined;
   const settle = (): void => {
     if (open === undefined) return;
-    for (const tick of agent?.latest ?? []) {
-      if (tick.dictionary.group === group.name && tick.values[0] === open) {
-        witness.recorded(group.name, open, tick.timestampMs);
-        open = undefined;
-        return;
-      }
-    }
-    throw new Error(`tick ${open} of ${group.name} was given to the agent, and it does not know it`);
+    const isOpen = (tick: Tick): boolean => tick.dictionary.group === group.name && tick.values[0] === open;
+    const recorded = [...(agent?.latest ?? [])].find(isOpen);
+    if (recorded) witness.recorded(group.name, open, recorded.timestampMs);
+    else witness.forgotten(group.name, open);
+    open = undefined;
   };
   return {
     name: group.name,
