@@ -138,11 +138,11 @@ test('every reading arrives live, in order, with its values', async () => {
   await using server = await listen(sink);
   const collector = fakeCollector();
   await withAgent(await openAgent(dir.path, server.address.port, collector), () =>
-    soon(() => sink.blocks.length >= 5, '5 ticks'),
+    // The first may have been recorded before there was a stream, and then come as backlog.
+    soon(() => sink.blocks.filter(({ live }) => live).length > 3, '4 live ticks'),
   );
   expect(sink.distinct).toEqual(upTo(collector.taken.length));
   for (const { values } of sink.blocks) expect(values).toEqual(upTo(10).map((i) => i * values[0]!));
-  expect(sink.blocks.filter(({ live }) => live).length).toBeGreaterThan(3);
   expect(sink.nodes).toEqual([]);
 });
 
