@@ -13,6 +13,7 @@ import { singleSample } from './series-template.ts';
 import type { StoreAccess } from './store-access.ts';
 import { type StoreAnswer, StoreEndpoint } from './store-endpoint.ts';
 import { seriesStarts } from './time-series.ts';
+import { WaitingTicks } from './waiting-ticks.ts';
 import { MAX_BATCH_SAMPLES, MAX_SPAN_BATCH_SAMPLES, SpanCursor, WriteBatch } from './write-batch.ts';
 import { writerMetrics } from './writer-metrics.ts';
 
@@ -52,8 +53,8 @@ const MAX_HELD_BYTES = 64 * 2 ** 20;
 const MAX_HELD_SPAN_BYTES = MAX_HELD_BYTES / 4;
 /** Agents stop sending backlog above this: a store takes one to three million of its samples a second. */
 const BACKFILL_HELD_SAMPLES = 1_000_000;
-/** And while so many live requests wait: the store is behind, and they go first. */
-const BACKFILL_LIVE_WAITING = 4;
+/** And while so many live samples wait: the store is behind, and they go first. */
+const BACKFILL_LIVE_WAITING = 4 * MAX_BATCH_SAMPLES;
 /** Empty requests that are kept while there is backlog: as many as it may fill. */
 const MAX_FREE = BACKFILL_HELD_SAMPLES / MAX_SPAN_BATCH_SAMPLES + MAX_CONCURRENCY;
 /** What waits for a store that is away longer than this comes again as backlog: agents' windows must not fill. */
@@ -109,6 +110,7 @@ export class RemoteWriter implements AsyncDisposable {
   readonly #endpoint: StoreEndpoint;
   readonly #live = new Lane(MAX_BATCH_SAMPLES);
   readonly #spans = new Lane(MAX_SPAN_BATCH_SAMPLES);
+  readonly #waiting = new WaitingTicks<WriteOutcome>();
   readonly #free: WriteBatch[] = [];
   readonly #closing = new AbortController();
   readonly #concurrency = new ConcurrencyLimit();
@@ -137,7 +139,10 @@ export class RemoteWriter implements AsyncDisposable {
     this.#circuit = new PathCircuit(options.random);
     this.#metrics = writerMetrics(options.registry, () => ({
       heldBytes: this.#heldBytes,
-      heldSamples: { live: this.#live.heldSamples, backlog: this.#spans.heldSamples },
+      heldSamples: {
+        live: this.#live.heldSamples + this.#waiting.samples,
+        backlog: this.#spans.heldSamples,
+      },
       available: this.#available,
       concurrency: this.#concurrency.limit,
       pathFault: this.#circuit.fault,
@@ -160,7 +165,7 @@ export class RemoteWriter implements AsyncDisposable {
       this.#available &&
       this.#spans.heldSamples < BACKFILL_HELD_SAMPLES &&
       this.#spans.heldBytes < MAX_HELD_SPAN_BYTES / 2 &&
-      this.#live.queue.length < BACKFILL_LIVE_WAITING
+      this.#waiting.samples < BACKFILL_LIVE_WAITING
     );
   }
 
@@ -173,12 +178,16 @@ export class RemoteWriter implements AsyncDisposable {
       this.#metrics.deferredBlocks.inc({ lane: 'live' });
       return Promise.resolve(DEFERRED);
     }
+    // The store is behind: what it cannot take yet is kept so that it costs it less.
+    if (this.#live.queue.length > 0 || !this.#waiting.isEmpty) return this.#waiting.add(block);
     const slots = block.dictionary.series.length;
     let position = 0;
-    return this.#fill(this.#live, (batch) => {
+    const outcome = this.#fill(this.#live, (batch) => {
       position = batch.append(block, position);
       return position >= slots;
     });
+    this.#send();
+    return outcome;
   }
 
   /** The same for backlog. */
@@ -189,10 +198,12 @@ export class RemoteWriter implements AsyncDisposable {
       return Promise.resolve(DEFERRED);
     }
     const cursor = new SpanCursor(span);
-    return this.#fill(this.#spans, (batch) => {
+    const outcome = this.#fill(this.#spans, (batch) => {
       batch.appendSpan(cursor);
       return cursor.done;
     });
+    this.#send();
+    return outcome;
   }
 
   /** Offers one request to the store, uncompressed, and once: for canaries and dead letters. */
@@ -210,6 +221,7 @@ export class RemoteWriter implements AsyncDisposable {
   /** Sends what is held and waits for it, up to a moment; what is left is deferred, and comes again. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const lane of [this.#live, this.#spans]) this.#close(lane);
+    this.#send();
     const drained = (async () => {
       while (this.#inFlight.size > 0 && !this.#closing.signal.aborted) await Promise.race(this.#inFlight);
     })();
@@ -222,7 +234,7 @@ export class RemoteWriter implements AsyncDisposable {
   }
 
   get #heldBytes(): number {
-    return this.#live.heldBytes + this.#spans.heldBytes;
+    return this.#live.heldBytes + this.#waiting.bytes + this.#spans.heldBytes;
   }
 
   #refuses(full: boolean): boolean {
@@ -230,11 +242,15 @@ export class RemoteWriter implements AsyncDisposable {
   }
 
   /** Lets `append` fill requests until it says that it is done; resolves when all of them are settled. */
-  #fill(lane: Lane, append: (batch: WriteBatch) => boolean): Promise<WriteOutcome> {
+  #fill(
+    lane: Lane,
+    append: (batch: WriteBatch) => boolean,
+    maxSamples = lane.maxSamples,
+  ): Promise<WriteOutcome> {
     let result = lane.open.done.promise;
     for (;;) {
       const { batch, done } = lane.open;
-      if (batch.samples === 0) batch.clear(Math.min(lane.maxSamples, this.#maxSamples));
+      if (batch.samples === 0) batch.clear(Math.min(maxSamples, this.#maxSamples));
       const [bytes, samples] = [batch.byteLength, batch.samples];
       const finished = append(batch);
       lane.heldBytes += batch.byteLength - bytes;
@@ -243,12 +259,17 @@ export class RemoteWriter implements AsyncDisposable {
       if (batch.isFull || !finished) this.#close(lane);
       if (!finished) continue;
       // Where it was closed just now there is nothing that would have to linger.
-      if (lane.open.done === done) lane.linger ??= setTimeout(() => this.#close(lane), LINGER_MS);
+      if (lane.open.done === done) lane.linger ??= setTimeout(() => this.#lingered(lane), LINGER_MS);
       return result;
     }
   }
 
-  /** Closes the open request of a lane and hands it to the senders. */
+  #lingered(lane: Lane): void {
+    this.#close(lane);
+    this.#send();
+  }
+
+  /** Closes the open request of a lane: it waits to be sent. */
   #close(lane: Lane): void {
     clearTimeout(lane.linger);
     lane.linger = undefined;
@@ -261,7 +282,6 @@ export class RemoteWriter implements AsyncDisposable {
     }
     lane.queue.push(closed);
     lane.open = newQueued(this.#free.pop());
-    this.#send();
   }
 
   /** Live first, and with one request more than backlog may have in flight: it never waits for all of those. */
@@ -269,10 +289,11 @@ export class RemoteWriter implements AsyncDisposable {
     for (;;) {
       const total = this.#live.inFlight + this.#spans.inFlight;
       const { limit } = this.#concurrency;
+      if (total > limit) return;
+      if (this.#live.queue.length === 0) this.#gather();
       let lane: Lane;
-      if (this.#live.queue.length > 0 && total < limit + 1) lane = this.#live;
-      else if (this.#live.queue.length === 0 && this.#spans.queue.length > 0 && total < limit)
-        lane = this.#spans;
+      if (this.#live.queue.length > 0) lane = this.#live;
+      else if (this.#spans.queue.length > 0 && total < limit) lane = this.#spans;
       else return;
       const queued = lane.queue.shift()!;
       lane.inFlight++;
@@ -283,6 +304,26 @@ export class RemoteWriter implements AsyncDisposable {
       });
       this.#inFlight.add(sending);
     }
+  }
+
+  /** Makes a request of the live ticks that have waited longest. */
+  #gather(): void {
+    if (this.#waiting.isEmpty) return;
+    while (this.#live.queue.length === 0) {
+      const taken = this.#waiting.take();
+      if (!taken) break;
+      const cursor = new SpanCursor(taken.span);
+      const outcome = this.#fill(
+        this.#live,
+        (batch) => {
+          batch.appendSpan(cursor);
+          return cursor.done;
+        },
+        MAX_SPAN_BATCH_SAMPLES,
+      );
+      taken.resolve(outcome);
+    }
+    if (this.#live.queue.length === 0) this.#close(this.#live);
   }
 
   async #deliver(lane: Lane, { batch, done }: Queued): Promise<void> {
@@ -482,6 +523,7 @@ export class RemoteWriter implements AsyncDisposable {
 
   /** What waits behind the requests in flight stays with the agents. */
   #deferQueued(): void {
+    this.#waiting.clear(DEFERRED);
     for (const lane of [this.#live, this.#spans]) {
       for (const { batch, done } of lane.queue.splice(0)) {
         lane.heldBytes -= batch.byteLength;

@@ -336,7 +336,8 @@ function labelBytesOf({ offsets, headers }: SeriesChain, slot: number): number {
   return offsets[slot + 1]! - offsets[slot]! - headers[slot]! - SAMPLE_BYTES;
 }
 
-function isWritten(state: number): boolean {
+/** A slot in this state is a sample for the store: a value, or the marker of an ended series. */
+export function isWritten(state: number): boolean {
   return state === SlotState.Present || state === SlotState.Stale;
 }
 
