@@ -18,6 +18,8 @@ export interface RecordSummary {
   readonly ok: boolean;
   /** It is itself a loss record. */
   readonly isLoss?: boolean;
+  /** And what it reports is an estimate. */
+  readonly estimated?: boolean;
   /** Samples that are lost with it; undefined where that cannot be known. */
   readonly samples: number | undefined;
   /** When it was recorded, Unix ms; undefined for dictionaries and losses, which have no time of their own. */
@@ -70,8 +72,8 @@ function summariseOne(
     return { sequence, ok: true, samples: 0, timeMs, fromMs: timeMs, toMs: timeMs };
   }
   if (kind === RecordKind.Loss) {
-    const { fromMs, toMs, samples } = lossFromWire(decodeLossWire(body));
-    return { sequence, ok: true, isLoss: true, samples, fromMs, toMs };
+    const { fromMs, toMs, samples, estimated } = lossFromWire(decodeLossWire(body));
+    return { sequence, ok: true, isLoss: true, estimated, samples, fromMs, toMs };
   }
   return { sequence, ok: true, samples: 0 };
 }

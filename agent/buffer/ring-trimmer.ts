@@ -211,6 +211,7 @@ class Cut {
   readonly #options: RingTrimmerOptions;
   readonly #trimmed = new LostCount('trimmed');
   readonly #undecided = new LostCount('trimmed');
+  readonly #estimates = new LostCount('trimmed');
   readonly #damaged = new LostCount('corrupt');
   /** Looked at, and not taken yet. */
   #waiting: { keys: Buffer[]; bytes: number; lost: Lost[]; run: number; last: number } | undefined;
@@ -228,6 +229,7 @@ class Cut {
     return (
       this.#trimmed.records +
       this.#undecided.records +
+      this.#estimates.records +
       this.#damaged.records +
       (this.#waiting?.lost.length ?? 0)
     );
@@ -276,6 +278,7 @@ class Cut {
   losses(): Loss[] {
     const losses: Loss[] = [];
     const [trimmed, undecided, damaged] = [this.#trimmed, this.#undecided, this.#damaged];
+    const estimates = this.#estimates;
     if (trimmed.records > 0) {
       losses.push(
         trimmed.toLoss(`${trimmed.records} records left the ring before the store had them for good`),
@@ -284,6 +287,10 @@ class Cut {
     if (undecided.records > 0) {
       const detail = `${undecided.records} records left the ring while the store had them and not yet for good: lost only if it loses them`;
       losses.push(undecided.toLoss(detail, true));
+    }
+    if (estimates.records > 0) {
+      const detail = `${estimates.records} estimates of losses left the ring before they were sent`;
+      losses.push(estimates.toLoss(detail, true));
     }
     if (damaged.records > 0) {
       const detail = `${damaged.records} records that left the ring were damaged or missing`;
@@ -310,11 +317,12 @@ class Cut {
 
   #count(one: Lost): void {
     if (one.ok) {
-      const { run, sequence, isLoss } = one;
+      const { run, sequence, isLoss, estimated } = one;
       const fate = run && sequence !== undefined ? this.#options.fateOf(run.counter, sequence) : undefined;
       // An accepted loss record is in the ledger, whatever becomes of the store.
       if (isLoss && fate === 'accepted') return;
-      (fate && !isLoss ? this.#undecided : this.#trimmed).add(one.fromMs, one.samples ?? 0, one.toMs);
+      const undecided = fate && !isLoss ? this.#undecided : this.#trimmed;
+      (estimated ? this.#estimates : undecided).add(one.fromMs, one.samples ?? 0, one.toMs);
       return;
     }
     const { records, samples } = one.run?.appended ?? { records: 0, samples: 0 };

@@ -280,6 +280,14 @@ describe('what is missing', () => {
     expect(look({ samples: without(10, 12), losses }).found).toEqual({});
   });
 
+  test('fits also where an exact entry covers what an estimate would have covered too', () => {
+    const losses = [
+      loss(10, 12, { samples: countOf(12) }),
+      loss(10, 11, { samples: countOf(10, 11), estimated: true }),
+    ];
+    expect(look({ samples: without(10, 12), losses }).found).toEqual({});
+  });
+
   test('and estimated a little too low is accounted for', () => {
     const samples = Math.ceil(countOf(10, 12) * 0.85);
     expect(

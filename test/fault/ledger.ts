@@ -41,45 +41,45 @@ interface Account {
 }
 
 /**
- * Books each missing sample on an entry whose time covers it, exact entries first. Taking the moments in order,
- * and of the entries that cover one the one that ends first, books as many as can be booked at all.
+ * Books each missing sample on an entry whose time covers it. Taking the moments in order, and of the entries that
+ * cover one the one that ends first, books as many as can be booked at all: what is left is beyond the ledger. What
+ * the entries claim too much is another question, and gets a booking of its own, exact entries first.
  */
 export function settleLedger(missing: readonly MissingSamples[], losses: readonly LedgerEntry[]): Ledgered {
-  const accounts = losses.map(
-    (entry): Account => ({
-      entry,
-      left: entry.estimated ? Math.ceil(entry.samples * ESTIMATE_SLACK) : entry.samples,
-      used: 0,
-    }),
-  );
+  const covered: MissingSamples[] = [];
   const withoutReason: MissingSamples[] = [];
-  const beyond: MissingSamples[] = [];
-  const sorted = missing.toSorted((a, b) => a.timestampMs - b.timestampMs);
-  const waiting: MissingSamples[] = [];
-  for (const one of sorted) {
-    if (!accounts.some((account) => covers(account, one))) withoutReason.push(one);
-    else {
-      const samples = book(
-        one,
-        accounts.filter(({ entry }) => !entry.estimated),
-      );
-      if (samples > 0) waiting.push({ ...one, samples });
-    }
+  for (const one of missing.toSorted((a, b) => a.timestampMs - b.timestampMs)) {
+    const isCovered = losses.some((entry) => covers(entry, one));
+    (isCovered ? covered : withoutReason).push(one);
   }
-  for (const one of waiting) {
-    const samples = book(
-      one,
-      accounts.filter(({ entry }) => entry.estimated),
-    );
-    if (samples > 0) beyond.push({ ...one, samples });
-  }
+  const beyond = bookAll(covered, accountsOf(losses));
+  const accounts = accountsOf(losses);
+  const [estimated, exact] = [true, false].map((kind) =>
+    accounts.filter(({ entry }) => entry.estimated === kind),
+  );
+  bookAll(bookAll(covered, exact!), estimated!);
   return { withoutReason, beyond, ...sums(accounts) };
+}
+
+function accountsOf(losses: readonly LedgerEntry[]): Account[] {
+  return losses.map((entry) => {
+    const left = entry.estimated ? Math.ceil(entry.samples * ESTIMATE_SLACK) : entry.samples;
+    return { entry, left, used: 0 };
+  });
+}
+
+/** Returns what found no room. */
+function bookAll(missing: readonly MissingSamples[], accounts: readonly Account[]): MissingSamples[] {
+  return missing.flatMap((one) => {
+    const samples = book(one, accounts);
+    return samples > 0 ? [{ ...one, samples }] : [];
+  });
 }
 
 /** Returns how many samples found no room. */
 function book(one: MissingSamples, accounts: readonly Account[]): number {
   let { samples } = one;
-  const covering = accounts.filter((account) => account.left > 0 && covers(account, one));
+  const covering = accounts.filter((account) => account.left > 0 && covers(account.entry, one));
   for (const account of covering.sort((a, b) => a.entry.toMs - b.entry.toMs)) {
     const taken = Math.min(samples, account.left);
     account.left -= taken;
@@ -89,7 +89,7 @@ function book(one: MissingSamples, accounts: readonly Account[]): number {
   return samples;
 }
 
-function covers({ entry }: Account, one: MissingSamples): boolean {
+function covers(entry: LedgerEntry, one: MissingSamples): boolean {
   return entry.node === one.node && entry.fromMs <= one.timestampMs && one.timestampMs <= entry.toMs;
 }
 

@@ -132,6 +132,22 @@ describe('the ring', () => {
     ]);
   });
 
+  test('says the losses again that were not sent yet, and of an estimate that it is one', async () => {
+    await using dir = tempDir();
+    const time = { now: START };
+    await using buffer = await openBuffer(dir.path, { clock: clockAt(time), maxAgeMs: 60_000 });
+    const loss = { fromMs: START - 9_000, toMs: START - 8_000, reason: 'trimmed' as const, detail: '' };
+    await buffer.appendLoss({ ...loss, samples: 500, estimated: true });
+    await buffer.appendLoss({ ...loss, samples: 30, estimated: false });
+    for (let i = 0; i < 10; i++) await buffer.appendTick(tickOf(G, START + i * 1000, i, i)).stored;
+    time.now = START + 62_500;
+    await buffer.trim();
+    expect(await lossesOf(buffer)).toMatchObject([
+      { reason: 'trimmed', samples: 36, toMs: START + 2000, estimated: false },
+      { reason: 'trimmed', samples: 500, toMs: START - 8_000, estimated: true },
+    ]);
+  });
+
   // Lost without it: a ring that was found to be young once is not looked at when it is old, or when the disk fills.
   test('is looked at when its oldest record is due, and every minute for what others wrote', async () => {
     await using dir = tempDir();
