@@ -11,6 +11,8 @@ export interface RowWatch {
 }
 
 const LOOK_EVERY_MS = 50;
+/** The store renews its count once a second: right after that there is nothing to see, and looking costs it time. */
+const RENEWED_MS = 900;
 /** The first row is waited for this long. */
 const FIRST_ROW_MS = 60_000;
 
@@ -34,8 +36,9 @@ export async function watchRows(
     if (isOver()) overAt = Math.min(overAt, performance.now());
     const rows = await store.rows();
     onRows(rows);
-    if (rows !== looks.at(-1)!.rows) looks.push({ at: performance.now(), rows });
-    await sleep(LOOK_EVERY_MS);
+    const isRenewed = rows !== looks.at(-1)!.rows;
+    if (isRenewed) looks.push({ at: performance.now(), rows });
+    await sleep(isRenewed ? RENEWED_MS : LOOK_EVERY_MS);
   }
   // The count that a load left behind when it ended was renewed late: the one before it is exact.
   const end = overAt < Number.POSITIVE_INFINITY && looks.length > 3 ? looks.at(-2)! : looks.at(-1)!;
