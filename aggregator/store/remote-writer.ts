@@ -47,7 +47,7 @@ const DEFERRED: WriteOutcome = { state: 'deferred' };
 
 /** Samples wait this long for company: a request costs the store about as much as 2,000 samples. */
 const LINGER_MS = 250;
-/** Compressed bytes held for the store, open, queued and in flight; beyond it everything is deferred. */
+/** Bytes held for the store: waiting, open, queued and in flight; beyond it everything is deferred. */
 const MAX_HELD_BYTES = 64 * 2 ** 20;
 /** Of it backlog may fill a quarter: live samples always find room. */
 const MAX_HELD_SPAN_BYTES = MAX_HELD_BYTES / 4;

@@ -11,7 +11,7 @@ interface WriterState {
 export function writerMetrics(registry: Registry, state: () => WriterState) {
   gauge(registry, {
     name: 'gpufleet_store_held_bytes',
-    help: 'Compressed bytes of samples that wait for the store.',
+    help: 'Bytes of samples that wait for the store, at most 64 MiB: compressed where their request is made, else as read.',
     collect() {
       this.set(state().heldBytes);
     },

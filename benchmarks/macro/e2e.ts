@@ -28,7 +28,7 @@ interface Size {
 const FULL: Size = { nodes: 50, ticks: 1_800, warmUpMs: 12_000, measureMs: 8_000 };
 const TINY: Size = { nodes: 2, ticks: 20, warmUpMs: 0, measureMs: 2_500 };
 
-/** Of live samples: less than the aggregator holds for the store (64 MiB of about 45 bytes, compressed). */
+/** Of live samples: less than the aggregator holds for the store (64 MiB of 9 to 55 bytes). */
 const WINDOW_SAMPLES = 600_000;
 /** What vmagent may be ahead of the store: it takes more than it can send, and queues. */
 const VMAGENT_AHEAD_SAMPLES = 500_000;
