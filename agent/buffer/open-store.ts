@@ -24,8 +24,8 @@ import { type AsideReason, asideReason, setAside } from './set-aside.ts';
 import { decodeRun, newRun, type StoredRun } from './stored-run.ts';
 import { type Tail, TailFile, type TailRun, tailPath } from './tail-file.ts';
 
-/** A few facts for each GPU that the node ever had. */
-export const MAX_FACTS = 1000;
+/** 720 of what was accepted when, 144 of what left the ring, and a few for each GPU that the node ever had. */
+export const MAX_FACTS = 1_200;
 /** Records looked at to find one that is whole at either end of a run. */
 const ENDS_LOOKED_AT = 16;
 

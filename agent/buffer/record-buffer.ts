@@ -16,6 +16,7 @@ import { FrameEncoder } from '#shared/wire/frame-encoder.ts';
 import { encodeEvent, encodeLoss, hashBytes, RecordKind, sealRecord } from '#shared/wire/record.ts';
 import { type AppendedFacts, BatchWriter, type FsyncPolicy, type Write } from './batch-writer.ts';
 import { bufferMetrics } from './buffer-metrics.ts';
+import { type Departed, DepartedLog, type RecordRange } from './departed-log.ts';
 import type { DictionaryShelf } from './dictionary-shelf.ts';
 import { DiskRecovery } from './disk-recovery.ts';
 import { factKey, recordKey, runKey } from './keys.ts';
@@ -88,6 +89,7 @@ export class RecordBuffer implements AsyncDisposable {
   readonly #metrics;
   #written = 0;
   readonly #recentTimes = new RecentTimes();
+  readonly #departed: DepartedLog;
   /** Since the clock last stepped back. */
   #newestMs = 0;
   #tailAt = Number.NEGATIVE_INFINITY;
@@ -105,6 +107,7 @@ export class RecordBuffer implements AsyncDisposable {
     this.runs = [...opened.runs, this.live];
     this.dictionaries = opened.dictionaries;
     this.#facts = opened.facts;
+    this.#departed = new DepartedLog(this);
     this.#tail = tail;
     this.#reserve = reserveOf(options);
     this.#recovery = new DiskRecovery({
@@ -136,6 +139,7 @@ export class RecordBuffer implements AsyncDisposable {
       addLoss: (loss) => this.#addLoss(loss, false),
       isUnbuffered,
       fateOf: (run, sequence) => this.#fateOf(run, sequence),
+      departed: this.#departed,
       giveUpUnbuffered: (run, last) => {
         if (run === this.live.counter) this.#unbuffered.settle(0, last, 'lost');
         this.#writeTail();
@@ -309,6 +313,14 @@ export class RecordBuffer implements AsyncDisposable {
    */
   askFate(fateOf: RingTrimmerOptions['fateOf']): void {
     this.#fateOf = fateOf;
+  }
+
+  /**
+   * What those of the ranges held that left the ring when the store had them for good, by estimate; undefined where
+   * none did. Each is said once: the store was set back, and they cannot be sent again.
+   */
+  takeDeparted(ranges: readonly RecordRange[]): Departed | undefined {
+    return this.#departed.take(ranges);
   }
 
   /** Writes the durable marks; without fsync: a mark that is lost costs a repeat, never a sample. */

@@ -3,6 +3,7 @@ import type { Clock } from '#shared/model/clock.ts';
 import type { Dictionary } from '#shared/model/dictionary.ts';
 import type { Loss } from '#shared/model/loss.ts';
 import type { BatchWriter, Write } from './batch-writer.ts';
+import type { DepartedLog } from './departed-log.ts';
 import { ALL_RECORDS, isRecordKey, parseRecordKey, runKey } from './keys.ts';
 import { databaseBytes, type OpenStore, writeBufferBytes } from './level-database.ts';
 import { LostCount } from './lost-count.ts';
@@ -39,6 +40,8 @@ export interface RingTrimmerOptions {
   readonly isUnbuffered: (run: number, sequence: number) => boolean;
   /** Where a record stands that is not known to be durable; undefined for one that nobody got. */
   readonly fateOf: (run: number, sequence: number) => Fate | undefined;
+  /** Told what leaves the ring although it is in the store for good. */
+  readonly departed: DepartedLog;
   /** The ring has passed them by. */
   readonly giveUpUnbuffered: (run: number, last: number) => void;
   readonly maxAgeMs: number;
@@ -181,9 +184,12 @@ export class RingTrimmer {
 
   /** One batch: the losses, the deletions and the runs' new beginnings are on disk together or not at all. */
   async #remove(cut: Cut): Promise<void> {
-    const { writer, addLoss, runs, live, forgetDictionaries, giveUpUnbuffered, logger } = this.#options;
+    const { writer, addLoss, runs, live, forgetDictionaries, giveUpUnbuffered, departed, logger } =
+      this.#options;
     const { run, last, keys } = cut.taken!;
     for (const loss of cut.losses()) addLoss(loss);
+    for (const [counter, record] of cut.departed) departed.add(counter, record);
+    departed.save();
     writer.add(...keys.map((key): Write => ({ type: 'del', key })));
     const after = runs.filter((one) => one.counter <= run);
     for (const one of after) {
@@ -208,13 +214,15 @@ class Cut {
   newestMs: number | undefined;
   freed = 0;
   taken: { run: number; last: number; keys: Buffer[] } | undefined;
+  /** Of what is taken: records that the store has for good, by run. */
+  readonly departed: (readonly [run: number, DurableRecord])[] = [];
   readonly #options: RingTrimmerOptions;
   readonly #trimmed = new LostCount('trimmed');
   readonly #undecided = new LostCount('trimmed');
   readonly #estimates = new LostCount('trimmed');
   readonly #damaged = new LostCount('corrupt');
   /** Looked at, and not taken yet. */
-  #waiting: { keys: Buffer[]; bytes: number; lost: Lost[]; run: number; last: number } | undefined;
+  #waiting: Waiting | undefined;
   readonly #through: number;
   #lastRun: StoredRun | undefined;
   #expected = 0;
@@ -239,7 +247,7 @@ class Cut {
   look(key: Buffer, value: Uint8Array): boolean {
     const { runs, live, dictionaryOf } = this.#options;
     const { run: counter, sequence } = parseRecordKey(key);
-    const waiting = this.#waiting ?? { keys: [], bytes: 0, lost: [], run: counter, last: 0 };
+    const waiting = this.#waiting ?? { keys: [], bytes: 0, lost: [], departed: [], run: counter, last: 0 };
     this.#waiting = waiting;
     const summaries = summarise(key, value, dictionaryOf);
     const last = summaries.at(-1)!.sequence;
@@ -250,8 +258,11 @@ class Cut {
       this.#skipTo(run, sequence, waiting.lost);
       for (const one of summaries) {
         if (one.timeMs !== undefined) this.newestMs = Math.max(this.newestMs ?? 0, one.timeMs);
-        if (one.sequence >= this.#expected && !run.durable.has(one.sequence))
-          waiting.lost.push({ run, count: 1, ...one });
+        if (one.sequence < this.#expected) continue;
+        const { sequence, timeMs, samples } = one;
+        if (!run.durable.has(sequence)) waiting.lost.push({ run, count: 1, ...one });
+        else if (timeMs !== undefined && samples)
+          waiting.departed.push([counter, { sequence, timeMs, samples }]);
       }
       this.#expected = Math.max(this.#expected, last + 1);
       waiting.last = this.#expected - 1;
@@ -268,11 +279,12 @@ class Cut {
 
   /** All that was looked at goes. */
   take(): void {
-    const { keys, bytes, lost, run, last } = this.#waiting!;
+    const { keys, bytes, lost, departed, run, last } = this.#waiting!;
     this.#waiting = undefined;
     this.freed += bytes;
     this.taken = { run, last, keys: [...(this.taken?.keys ?? []), ...keys] };
     for (const one of lost) this.#count(one);
+    this.departed.push(...departed);
   }
 
   losses(): Loss[] {
@@ -329,6 +341,18 @@ class Cut {
     const guess = records > 0 ? Math.round((samples / records) * one.count) : 0;
     this.#damaged.add(one.fromMs, one.samples ?? guess, one.toMs, one.count);
   }
+}
+
+type DurableRecord = Parameters<DepartedLog['add']>[1];
+
+/** Looked at, and perhaps taken. */
+interface Waiting {
+  readonly keys: Buffer[];
+  readonly lost: Lost[];
+  readonly departed: (readonly [run: number, DurableRecord])[];
+  bytes: number;
+  run: number;
+  last: number;
 }
 
 /** Records of one stretch that are lost; `samples` and times as far as they are known. */

@@ -3,7 +3,7 @@ import type { Dictionary } from '#shared/model/dictionary.ts';
 import type { FleetEvent } from '#shared/model/event.ts';
 import type { Loss } from '#shared/model/loss.ts';
 import type { RecordKind } from '#shared/wire/record.ts';
-import type { DeliverableRun } from './delivery.ts';
+import type { DeliverableRun, RunRange } from './delivery.ts';
 
 /** The stage below: what the uplink reads records from and writes marks to. */
 export interface RecordSource {
@@ -36,6 +36,10 @@ export interface RecordSource {
     last: number,
     fate: 'stored' | 'lost',
   ): void;
+  /** What of the ranges left the ring because the store had it for good; undefined for nothing, and said once. */
+  takeDeparted(
+    ranges: readonly RunRange[],
+  ): (Pick<Loss, 'samples' | 'fromMs' | 'toMs'> & { readonly records: number }) | undefined;
   /** Told who knows where a record stands that is not known to be durable. */
   askFate(fateOf: (run: number, sequence: number) => 'in_flight' | 'accepted' | undefined): void;
   /** Small facts that outlive a run. */

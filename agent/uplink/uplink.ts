@@ -423,6 +423,7 @@ export class Uplink {
     const done = replaysDone(source.fact(REPLAYS_DONE));
     if (id === '' || done.includes(id)) return;
     const ranges = acceptedWithinMs > 0n ? this.#acceptedLog.within(Number(acceptedWithinMs)) : [];
+    const departed = source.takeDeparted(ranges);
     for (const run of source.runs) {
       const first = await source.firstAtOrAfter(run, Number(fromUnixMs));
       if (first === undefined) continue;
@@ -437,6 +438,11 @@ export class Uplink {
         this.#again.set(range.run, again);
         again.add(first, last);
       }
+    }
+    if (departed) {
+      const { records: count, ...lost } = departed;
+      const detail = `${count} records had left the ring when they were to be sent again (${reason}): lost if the store lost them`;
+      await source.appendLoss({ ...lost, reason: 'trimmed', estimated: true, detail: detail.slice(0, 1000) });
     }
     // Before the order counts as done: done and not lowered would be a hole.
     for (const run of source.runs) await source.saveMarks(run);

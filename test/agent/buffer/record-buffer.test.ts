@@ -148,6 +148,30 @@ describe('the ring', () => {
     ]);
   });
 
+  test('remembers what it let go because the store had it, also over a restart, and says it once', async () => {
+    await using dir = tempDir();
+    const time = { now: START };
+    const options = { clock: clockAt(time), maxAgeMs: 60_000 };
+    let run = 0;
+    {
+      await using buffer = await openBuffer(dir.path, options);
+      run = buffer.live.counter;
+      for (let i = 0; i < 10; i++) await buffer.appendTick(tickOf(G, START + i * 1000, i, i)).stored;
+      buffer.live.durable.add(1, 5);
+      time.now = START + 66_500;
+      await buffer.trim();
+    }
+    await using buffer = await openBuffer(dir.path, options);
+    const [{ first }] = [buffer.runs[0]!];
+    expect(first).toBeGreaterThan(5);
+    // The dictionary is a record too, and holds no samples.
+    expect(buffer.takeDeparted([{ run, first: 1, last: first + 100 }])).toEqual({
+      ...{ records: 4, samples: 8 },
+      ...{ fromMs: START, toMs: START + 3000 },
+    });
+    expect(buffer.takeDeparted([{ run, first: 1, last: first + 100 }])).toBeUndefined();
+  });
+
   // Lost without it: a ring that was found to be young once is not looked at when it is old, or when the disk fills.
   test('is looked at when its oldest record is due, and every minute for what others wrote', async () => {
     await using dir = tempDir();

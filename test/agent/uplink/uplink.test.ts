@@ -3,9 +3,11 @@ import { expect, test } from 'vitest';
 import { createRegistry } from '#shared/instruments/registry.ts';
 import { silentLogger } from '#shared/logging/logger.ts';
 import { systemClock } from '#shared/model/clock.ts';
+import type { Loss } from '#shared/model/loss.ts';
 import { RangeSet } from '#shared/model/range-set.ts';
 import { createDictionary } from '#shared/wire/dictionary.ts';
 import { encodeEvent, RecordKind } from '#shared/wire/record.ts';
+import type { RunRange } from '../../../agent/uplink/delivery.ts';
 import type { ReadRecord, RecordSource } from '../../../agent/uplink/record-source.ts';
 import { Uplink } from '../../../agent/uplink/uplink.ts';
 import { DEFAULT_LIMITS } from '../../../aggregator/ingest/admission.ts';
@@ -79,9 +81,11 @@ async function start() {
     firstAtOrAfter: async () => undefined,
     settleUnbuffered: () => {},
     askFate: () => {},
+    takeDeparted: () => undefined,
     fact: () => undefined,
     saveFact: () => {},
   };
+  const registry = createRegistry();
   const uplink = new Uplink({
     aggregators: [`127.0.0.1:${server.address.port}`],
     credentials: credentials.createInsecure(),
@@ -93,11 +97,13 @@ async function start() {
     clock: systemClock,
     random: () => 0,
     logger: silentLogger,
-    registry: createRegistry(),
+    registry,
   });
   const stop = new AbortController();
   const running = uplink.run(stop.signal);
   return {
+    server,
+    registry,
     uplink,
     source,
     disk,
@@ -129,6 +135,27 @@ test('a loss is sent although nothing else is recorded any more', async () => {
   await until(() => made.uplink.connected, SOON);
   made.source.lossesThrough = 9;
   await until(() => made.reads.some(([first, last]) => first === 1 && last === 9), SOON);
+});
+
+// Lost without it: a store that is set back further than a ring is long loses samples and no ledger says so.
+test('what left the ring before the store was set back is a loss: nobody can send it again', async () => {
+  await using made = await start();
+  const losses: Loss[] = [];
+  const asked: RunRange[][] = [];
+  made.source.appendLoss = async (loss) => void losses.push(loss);
+  made.source.takeDeparted = (ranges) => {
+    asked.push([...ranges]);
+    return asked.length > 1 ? undefined : { records: 2, samples: 800, fromMs: 5, toMs: 9 };
+  };
+  await until(() => made.uplink.connected, SOON);
+  made.uplink.offer({ sequence: 1, bytes: 10, samples: 1, tick: tickAt(1_780_000_000_000) });
+  await until(async () => /accepted_records_total 1$/m.test(await made.registry.metrics()), SOON);
+  const order = { fromMs: Date.now() - 600_000, toMs: 0, reason: 'set back' };
+  for (const id of ['r1', 'r2']) expect(made.server.replay({ ...order, id })).toBe(1);
+  await until(() => asked.length === 2, SOON);
+  expect(asked[0]).toEqual([{ run: 1, first: 1, last: 1 }]);
+  expect(losses).toMatchObject([{ samples: 800, fromMs: 5, toMs: 9, reason: 'trimmed', estimated: true }]);
+  expect(losses[0]!.detail).toContain('2 records had left the ring');
 });
 
 // Lost without it: an aggregator that was stopped takes what lay in its socket for news.
