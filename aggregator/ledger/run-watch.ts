@@ -71,7 +71,7 @@ export class RunWatch {
   readonly #dirty = new Set<string>();
   /** Nodes whose loss is not known to be on disk: what they were before must stay there until it is. */
   readonly #held = new Set<string>();
-  /** Settles when the writes that did not wait for a flush have. */
+  /** Settles when all writes have: each waits for the one before, for LevelDB takes them in any order. */
   #writing: Promise<unknown> = Promise.resolve();
 
   private constructor(options: RunWatchOptions) {
@@ -156,26 +156,32 @@ export class RunWatch {
   }
 
   /**
-   * Writes down what changed, without fsync, and waits for what is being written already: a few seconds of it only make an estimate worse. To be called every few
-   * seconds, and at the end. Rejects where the disk refuses; the next call tries again.
+   * Writes down what changed, without fsync, and waits for what is being written already: a few seconds of it only
+   * make an estimate worse. To be called every few seconds, and at the end. Rejects where the disk refuses; the next
+   * call tries again.
    */
   async flush(): Promise<void> {
     const keys = [...this.#dirty].filter((key) => !this.#held.has(key));
     for (const key of keys) this.#dirty.delete(key);
-    await Promise.all([this.#writing, this.#write(keys)]);
+    await this.#write(keys);
   }
 
   #writeNow(key: string): void {
     this.#dirty.delete(key);
-    const write = this.#write([key]).catch((error: unknown) =>
+    this.#write([key]).catch((error: unknown) =>
       this.#options.logger.error({ cause: describeError(error) }, 'cannot write down the run of a node'),
     );
-    this.#writing = Promise.all([this.#writing, write]);
   }
 
-  async #write(keys: readonly string[]): Promise<void> {
-    if (keys.length === 0) return;
+  #write(keys: readonly string[]): Promise<void> {
     const changes = keys.map((key) => ({ key: `${PREFIX}${key}`, value: this.#known.get(key) }));
+    const write = this.#writing.then(() => this.#put(keys, changes));
+    this.#writing = write.catch(() => {});
+    return write;
+  }
+
+  async #put(keys: readonly string[], changes: Parameters<Shelf['write']>[0]): Promise<void> {
+    if (changes.length === 0) return;
     try {
       await this.#options.shelf.write(changes, false);
     } catch (error) {

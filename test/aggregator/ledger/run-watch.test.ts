@@ -156,6 +156,31 @@ test('after a kill -9 a run is still known, and a loss that was not ledgered yet
   expect(last.connected(peer([['b', 1, 3]]))).toBeUndefined();
 });
 
+// Lost without it: of two writes at once LevelDB may take the older one last, and a vanished run is estimated as empty.
+test('a write waits for the one before it', async () => {
+  const shelf = new FakeShelf();
+  const begun: unknown[] = [];
+  const gate = Promise.withResolvers<void>();
+  const slow = Object.create(shelf, {
+    write: {
+      value: async (changes: Parameters<FakeShelf['write']>[0], sync: boolean) => {
+        begun.push(changes[0]!.value);
+        await gate.promise;
+        await shelf.write(changes, sync);
+      },
+    },
+  }) as FakeShelf;
+  const { watch } = await watchOn(slow);
+  watch.connected(peer([['a', 1, 9]]));
+  watch.status(peer([['a', 1, 9]]), status(START_MS - 1_000, 50, 0));
+  const flushed = watch.flush();
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(begun).toHaveLength(1);
+  gate.resolve();
+  await flushed;
+  expect(begun).toMatchObject([{ pendingSamples: 0 }, { pendingSamples: 50 }]);
+});
+
 test('a new run is written down at once: one that is not could vanish unseen', async () => {
   const { watch, shelf } = await watchOn();
   watch.connected(peer([['a', 1, 9]]));
