@@ -188,8 +188,6 @@ export class RingTrimmer {
       this.#options;
     const { run, last, keys } = cut.taken!;
     for (const loss of cut.losses()) addLoss(loss);
-    for (const [counter, record] of cut.departed) departed.add(counter, record);
-    departed.save();
     writer.add(...keys.map((key): Write => ({ type: 'del', key })));
     const after = runs.filter((one) => one.counter <= run);
     for (const one of after) {
@@ -200,6 +198,9 @@ export class RingTrimmer {
     }
     writer.add(...forgetDictionaries(run, last));
     await writer.flush('always');
+    // Not before: where the batch fails they are still there, and leave once more.
+    for (const [counter, record] of cut.departed) departed.add(counter, record);
+    departed.save();
     for (const one of after) one.first = one.counter < run ? one.last + 1 : last + 1;
     while (runs.length > 1 && runs[0]!.first > runs[0]!.last) runs.shift();
     giveUpUnbuffered(run, last);

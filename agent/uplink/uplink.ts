@@ -422,8 +422,8 @@ export class Uplink {
     const { source, logger } = this.#options;
     const done = replaysDone(source.fact(REPLAYS_DONE));
     if (id === '' || done.includes(id)) return;
-    const ranges = acceptedWithinMs > 0n ? this.#acceptedLog.within(Number(acceptedWithinMs)) : [];
-    const departed = source.takeDeparted(ranges);
+    const accepted = acceptedWithinMs > 0n ? this.#acceptedLog.within(Number(acceptedWithinMs)) : [];
+    const ranges = [...accepted];
     for (const run of source.runs) {
       const first = await source.firstAtOrAfter(run, Number(fromUnixMs));
       if (first === undefined) continue;
@@ -439,6 +439,8 @@ export class Uplink {
         again.add(first, last);
       }
     }
+    // Taken and said in one batch: between the two nobody would know of them.
+    const departed = source.takeDeparted(accepted);
     if (departed) {
       const { records: count, ...lost } = departed;
       const detail = `${count} records had left the ring when they were to be sent again (${reason}): lost if the store lost them`;

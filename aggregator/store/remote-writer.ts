@@ -85,18 +85,12 @@ interface Queued {
 
 /** Requests of one kind, filling, and waiting to be sent. */
 class Lane {
-  /** Of one request. */
-  readonly maxSamples: number;
   readonly queue: Queued[] = [];
   open: Queued = newQueued();
   linger: NodeJS.Timeout | undefined;
   heldBytes = 0;
   heldSamples = 0;
   inFlight = 0;
-
-  constructor(maxSamples: number) {
-    this.maxSamples = maxSamples;
-  }
 }
 
 /**
@@ -108,8 +102,8 @@ class Lane {
 export class RemoteWriter implements AsyncDisposable {
   readonly #options: RemoteWriterOptions;
   readonly #endpoint: StoreEndpoint;
-  readonly #live = new Lane(MAX_BATCH_SAMPLES);
-  readonly #spans = new Lane(MAX_SPAN_BATCH_SAMPLES);
+  readonly #live = new Lane();
+  readonly #spans = new Lane();
   readonly #waiting = new WaitingTicks<WriteOutcome>();
   readonly #free: WriteBatch[] = [];
   readonly #closing = new AbortController();
@@ -182,7 +176,7 @@ export class RemoteWriter implements AsyncDisposable {
     if (this.#live.queue.length > 0 || !this.#waiting.isEmpty) return this.#waiting.add(block);
     const slots = block.dictionary.series.length;
     let position = 0;
-    const outcome = this.#fill(this.#live, (batch) => {
+    const outcome = this.#fill(this.#live, MAX_BATCH_SAMPLES, (batch) => {
       position = batch.append(block, position);
       return position >= slots;
     });
@@ -197,11 +191,7 @@ export class RemoteWriter implements AsyncDisposable {
       this.#metrics.deferredBlocks.inc({ lane: 'backlog' });
       return Promise.resolve(DEFERRED);
     }
-    const cursor = new SpanCursor(span);
-    const outcome = this.#fill(this.#spans, (batch) => {
-      batch.appendSpan(cursor);
-      return cursor.done;
-    });
+    const outcome = this.#fillSpan(this.#spans, span);
     this.#send();
     return outcome;
   }
@@ -241,12 +231,16 @@ export class RemoteWriter implements AsyncDisposable {
     return full || this.#deferringAway || this.#closing.signal.aborted;
   }
 
+  #fillSpan(lane: Lane, span: BlockSpan): Promise<WriteOutcome> {
+    const cursor = new SpanCursor(span);
+    return this.#fill(lane, MAX_SPAN_BATCH_SAMPLES, (batch) => {
+      batch.appendSpan(cursor);
+      return cursor.done;
+    });
+  }
+
   /** Lets `append` fill requests until it says that it is done; resolves when all of them are settled. */
-  #fill(
-    lane: Lane,
-    append: (batch: WriteBatch) => boolean,
-    maxSamples = lane.maxSamples,
-  ): Promise<WriteOutcome> {
+  #fill(lane: Lane, maxSamples: number, append: (batch: WriteBatch) => boolean): Promise<WriteOutcome> {
     let result = lane.open.done.promise;
     for (;;) {
       const { batch, done } = lane.open;
@@ -312,16 +306,7 @@ export class RemoteWriter implements AsyncDisposable {
     while (this.#live.queue.length === 0) {
       const taken = this.#waiting.take();
       if (!taken) break;
-      const cursor = new SpanCursor(taken.span);
-      const outcome = this.#fill(
-        this.#live,
-        (batch) => {
-          batch.appendSpan(cursor);
-          return cursor.done;
-        },
-        MAX_SPAN_BATCH_SAMPLES,
-      );
-      taken.resolve(outcome);
+      taken.resolve(this.#fillSpan(this.#live, taken.span));
     }
     if (this.#live.queue.length === 0) this.#close(this.#live);
   }

@@ -5,7 +5,6 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from '@nats-io/transport-node';
 import { stringify } from 'yaml';
-import { freePort } from '../../deploy/local/free-port.ts';
 import {
   ALERTMANAGER,
   findServer,
@@ -15,6 +14,7 @@ import {
   VMALERT,
 } from '../../deploy/local/servers.ts';
 import { until } from '../../deploy/local/until.ts';
+import { freePort } from '../../test/support/ports.ts';
 import { tempDir } from '../../test/support/temp.ts';
 import type { BenchCase, BenchMetrics, BenchOptions } from '../bench-case.ts';
 import type { Breaches, FleetRequest } from '../peers/fleet-server.ts';

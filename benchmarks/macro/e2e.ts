@@ -1,8 +1,8 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort } from '../../deploy/local/free-port.ts';
 import { findServer, VICTORIA_METRICS, VMAGENT } from '../../deploy/local/servers.ts';
+import { freePort } from '../../test/support/ports.ts';
 import type { BenchCase, BenchMetrics, BenchOptions } from '../bench-case.ts';
 import { loadTrace } from '../trace.ts';
 import type { LiveFramesOptions, LiveFramesRequest, LiveFramesResult } from './live-frames.ts';

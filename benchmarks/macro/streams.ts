@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort } from '../../deploy/local/free-port.ts';
+import { freePort } from '../../test/support/ports.ts';
 import { tempDir } from '../../test/support/temp.ts';
 import type { BenchCase, BenchMetrics, BenchOptions } from '../bench-case.ts';
 import { residentBytes } from '../peers/process-usage.ts';

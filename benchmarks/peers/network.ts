@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { describeError } from '#shared/errors/fleet-error.ts';
-import { freePort } from '../../deploy/local/free-port.ts';
+import { freePort } from '../../test/support/ports.ts';
 
 /** Where a program runs: the nodes, the shipper or aggregator in the middle, the store. */
 export type Place = 'node' | 'hub' | 'store';

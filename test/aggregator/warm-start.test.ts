@@ -15,7 +15,7 @@ import { defaultDetectionSettings } from '../../aggregator/health/detect/detecti
 import { builtInProfiles } from '../../aggregator/health/profiles/load-profiles.ts';
 import { DerivedSeries, type GpuFigures } from '../../aggregator/store/derived-series.ts';
 import { readStoredHealth, type WarmStartOptions, withStoredHealth } from '../../aggregator/warm-start.ts';
-import { freePort } from '../../deploy/local/free-port.ts';
+import { freePort } from '../support/ports.ts';
 import { tempDir } from '../support/temp.ts';
 import { startTextServer } from '../support/text-server.ts';
 import { startVictoriaMetrics, type VictoriaMetricsServer } from '../support/victoria-metrics.ts';

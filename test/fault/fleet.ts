@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { jetstreamManager } from '@nats-io/jetstream';
 import { connect } from '@nats-io/transport-node';
 import { stringify } from 'yaml';
-import { freePort } from '../../deploy/local/free-port.ts';
+import { freePort } from '../support/ports.ts';
 import type { LedgerEntry } from './ledger.ts';
 import { namespaceLink, proxyLink } from './link.ts';
 import { NodeUnderTest } from './node-under-test.ts';

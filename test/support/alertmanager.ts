@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { alertmanagerCommand } from '../../deploy/local/alertmanager.ts';
-import { freePort } from '../../deploy/local/free-port.ts';
+import { freePort } from './ports.ts';
 import { Child } from './process.ts';
 import { alertmanagerBinary } from './servers.ts';
 import { type TempDir, tempDir } from './temp.ts';

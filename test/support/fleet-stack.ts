@@ -1,8 +1,8 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { freePort } from '../../deploy/local/free-port.ts';
 import { type NatsServer, startNats } from './nats-server.ts';
+import { freePort } from './ports.ts';
 import { type Child, startProgram } from './process.ts';
 import { type TempDir, tempDir } from './temp.ts';
 import { startVictoriaMetrics, type VictoriaMetricsServer } from './victoria-metrics.ts';

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { freePort } from '../../deploy/local/free-port.ts';
 import { ROOT } from './data.ts';
+import { freePort } from './ports.ts';
 import { Child } from './process.ts';
 import { until } from './wait.ts';
 

@@ -1,5 +1,5 @@
 import { connect } from 'node:net';
-import { freePort } from '../../deploy/local/free-port.ts';
+import { freePort } from './ports.ts';
 import { type Child, Child as ChildProcess } from './process.ts';
 import { natsServerBinary } from './servers.ts';
 import { type TempDir, tempDir } from './temp.ts';

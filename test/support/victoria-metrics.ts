@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { freePort } from '../../deploy/local/free-port.ts';
+import { freePort } from './ports.ts';
 import { type Child, Child as ChildProcess } from './process.ts';
 import { victoriaMetricsBinary } from './servers.ts';
 import { type TempDir, tempDir } from './temp.ts';

@@ -28,9 +28,9 @@ import {
 import { commandKind } from '../../aggregator/alerts/actions/executors/command.ts';
 import { IngestServer } from '../../aggregator/ingest/ingest-server.ts';
 import { serverCredentials } from '../../aggregator/ingest/server-credentials.ts';
-import { freePort } from '../../deploy/local/free-port.ts';
 import { contextOf, depsOf } from '../aggregator/alerts/actions/executors/fixtures.ts';
 import { type CertificateFiles, TestAuthority } from '../shared/security/certificates.ts';
+import { freePort } from '../support/ports.ts';
 import { type Child, startProgram } from '../support/process.ts';
 import { quietSink } from '../support/quiet-sink.ts';
 import { tempDir } from '../support/temp.ts';

@@ -13,7 +13,11 @@ import {
   type WriteOutcome,
 } from '../../../aggregator/store/remote-writer.ts';
 import { seriesStarts } from '../../../aggregator/store/time-series.ts';
-import { type ReceivedSample, startReceiver } from '../../support/remote-write-receiver.ts';
+import {
+  type ReceivedSample,
+  type RemoteWriteReceiver,
+  startReceiver,
+} from '../../support/remote-write-receiver.ts';
 import { until } from '../../support/wait.ts';
 
 const source: Source = { cluster: 'c', node: 'node-1.example', externalLabels: [['rack', 'r7']] };
@@ -289,22 +293,28 @@ test('backlog arrives to the bit, and shares no request with live samples', asyn
     expect(new Set(samples.map(({ timestampMs }) => timestampMs > NOW + 90_000)).size).toBe(1);
 });
 
-// Lost without it: fresh values and alerts' history while a backlog of hours drains.
-test('live samples go before all backlog that waits, and backlog is asked for no faster than it drains', async () => {
-  await using receiver = await startReceiver();
-  const { writer } = writerTo(receiver.url);
-  await using _ = writer;
+/** A store that answers nothing until it is let go. */
+function holdAnswers(receiver: RemoteWriteReceiver): () => void {
   const gate = Promise.withResolvers<void>();
   receiver.answer = async () => {
     await gate.promise;
     return { status: 204 };
   };
+  return gate.resolve;
+}
+
+// Lost without it: fresh values and alerts' history while a backlog of hours drains.
+test('live samples go before all backlog that waits, and backlog is asked for no faster than it drains', async () => {
+  await using receiver = await startReceiver();
+  const { writer } = writerTo(receiver.url);
+  await using _ = writer;
+  const answer = holdAnswers(receiver);
   const rows = Array.from({ length: 100 }, (_, t) => Array.from({ length: 600 }, (_, i) => t + i));
   const span = spanOf(rows);
   const spans = Array.from({ length: 18 }, () => writer.offerSpan(span));
   expect(writer.backfillOpen).toBe(false);
   const live = writer.offer(blockOf([1, 2, 3], undefined, NOW + 1_000_000));
-  gate.resolve();
+  answer();
   await live;
   const at = receiver.requests.findIndex(({ samples }) => samples[0]!.timestampMs === NOW + 1_000_000);
   expect(at).toBeLessThan(10);
@@ -318,11 +328,7 @@ test('live ticks that wait for a store which is behind share requests, and label
   await using receiver = await startReceiver();
   const { writer } = writerTo(receiver.url);
   await using _ = writer;
-  const gate = Promise.withResolvers<void>();
-  receiver.answer = async () => {
-    await gate.promise;
-    return { status: 204 };
-  };
+  const answer = holdAnswers(receiver);
   const tick = blockOf(Array.from({ length: 1_000 }, (_, i) => i));
   const states = Uint8Array.from(tick.states, (_, slot) => (slot === 7 ? SlotState.Stale : 0));
   const outcomes: Promise<WriteOutcome>[] = [];
@@ -332,8 +338,11 @@ test('live ticks that wait for a store which is behind share requests, and label
     const shown = t === COUNT - 1 ? states : tick.states;
     outcomes.push(writer.offer({ ...tick, timestampMs: NOW + t * 1000, values, states: shown }));
   }
-  gate.resolve();
+  // Fresh first: no agent is asked for backlog meanwhile.
+  expect(writer.backfillOpen).toBe(false);
+  answer();
   expect(new Set((await Promise.all(outcomes)).map(({ state }) => state))).toEqual(new Set(['accepted']));
+  expect(writer.backfillOpen).toBe(true);
   const key = (gpu: string, timestampMs: number, bits: string): string => `${gpu} ${timestampMs} ${bits}`;
   const expected = Array.from({ length: COUNT * 1_000 }, (_, n) => {
     const [t, i] = [Math.floor(n / 1_000), n % 1_000];

@@ -1,7 +1,7 @@
 import { createServer, type Server } from 'node:net';
 import { expect, test } from 'vitest';
-import { freePort } from '../../../deploy/local/free-port.ts';
 import { agentPort, checkPorts } from '../../../deploy/local/plan.ts';
+import { freePort } from '../../support/ports.ts';
 
 /** A listener on two neighbouring ports, the second one only where asked for. */
 async function occupy(count: 1 | 2): Promise<{ port: number } & AsyncDisposable> {

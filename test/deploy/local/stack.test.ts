@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { freePort } from '../../../deploy/local/free-port.ts';
 import { type Part, Stack, showEnd } from '../../../deploy/local/stack.ts';
+import { freePort } from '../../support/ports.ts';
 import { tempDir } from '../../support/temp.ts';
 
 /** A part that serves /readyz on `port`, says when it is asked to stop, and (stubborn) does not. */

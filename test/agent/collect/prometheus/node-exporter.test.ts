@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { metricNamed } from '#shared/catalogue/metrics.ts';
 import { SlotState } from '#shared/model/slot-state.ts';
-import { freePort } from '../../../../deploy/local/free-port.ts';
+import { freePort } from '../../../support/ports.ts';
 import { Child } from '../../../support/process.ts';
 import { hasNodeExporter, nodeExporterBinary } from '../../../support/servers.ts';
 import { until } from '../../../support/wait.ts';

@@ -8,11 +8,11 @@ import { servePageFleet } from '../../../../agent/collect/simulated/page-fleet.t
 import { PageServer, servePage } from '../../../../agent/collect/simulated/page-server.ts';
 import { simulatedSettings } from '../../../../agent/collect/simulated/settings.ts';
 import type { Surroundings } from '../../../../agent/collect/source-kind.ts';
-import { freePort } from '../../../../deploy/local/free-port.ts';
 import { silentLogger } from '../../../../shared/logging/logger.ts';
 import { systemClock } from '../../../../shared/model/clock.ts';
 import { labelOf } from '../../../../shared/model/dictionary.ts';
 import { SlotState } from '../../../../shared/model/slot-state.ts';
+import { freePort } from '../../../support/ports.ts';
 import { until } from '../../../support/wait.ts';
 import { Simulation } from './simulation.ts';
 

@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Executor } from '../../../../../aggregator/alerts/actions/executor.ts';
 import { webhookKind } from '../../../../../aggregator/alerts/actions/executors/webhook.ts';
-import { freePort } from '../../../../../deploy/local/free-port.ts';
+import { freePort } from '../../../../support/ports.ts';
 import { tempDir } from '../../../../support/temp.ts';
 import { contextOf, depsOf, inTime, TARGET } from './fixtures.ts';
 import { HookServer } from './hook-server.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { AlertState, Severity } from '#proto/gpufleet/alert/v1/alert_pb.ts';
-import { freePort } from '../../../../../deploy/local/free-port.ts';
 import { Alertmanager } from '../../../../support/alertmanager.ts';
+import { freePort } from '../../../../support/ports.ts';
 import { hasAlertmanager } from '../../../../support/servers.ts';
 import { until } from '../../../../support/wait.ts';
 import { openReceiver } from './places.ts';

@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { createServer } from 'node:net';
-import { isPortFree } from './ports.ts';
+import { isPortFree } from '../../deploy/local/ports.ts';
 
 /**
  * Below the ports that systems hand out by themselves (Linux: 32768 and up, net.ipv4.ip_local_port_range; elsewhere

@@ -1,9 +1,9 @@
 import { execFileSync } from 'node:child_process';
 import { createServer } from 'node:net';
 import { expect, test } from 'vitest';
-import { freePort } from '../../../deploy/local/free-port.ts';
+import { freePort } from './ports.ts';
 
-const MODULE = new URL('../../../deploy/local/free-port.ts', import.meta.url).href;
+const MODULE = new URL('./ports.ts', import.meta.url).href;
 
 async function taken(count: number): Promise<number[]> {
   const ports: number[] = [];
